@@ -1,0 +1,79 @@
+# Everything runs from a fresh clone with python3 (3.11 or newer) and make; the first target that
+# needs the environment creates it. PIP_ARGS goes to every pip call (`make install PIP_ARGS=...`).
+
+VENV ?= .venv
+PIP_ARGS ?=
+# Words for `wtie`, after its own: make train CONFIG=configs/quickstart.yaml ARGS="--seeds 0-4"
+ARGS ?=
+
+# The first interpreter that is new enough; PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13 python3.14; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo "$$name"; break; }; done)
+
+INSTALLED := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo train compare test test-all lint format docs schema bench clean
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
+		| sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "wtie needs Python 3.11 or newer, and found none;" \
+		"install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "wtie needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
+		exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "could not create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation \
+		-e '.[corpora,dev]'
+	@touch $@
+
+install: $(INSTALLED) ## Create .venv and install what everything needs, at pinned versions
+
+demo: $(INSTALLED) ## Train the quickstart (tied against untied, 3 seeds) and print the verdict
+	$(BIN)/wtie train --config configs/quickstart.yaml $(ARGS)
+
+train: $(INSTALLED) ## Train every missing cell of CONFIG=FILE
+	@test -n "$(CONFIG)" || { echo "say which: make train CONFIG=FILE" >&2; exit 2; }
+	$(BIN)/wtie train --config $(CONFIG) $(ARGS)
+
+compare: $(INSTALLED) ## Print the tables and the verdict of RUN=FOLDER (default: the newest run)
+	$(BIN)/wtie compare $(RUN) $(ARGS)
+
+test: $(INSTALLED) ## Run the quick tests (under 5 minutes, no network)
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+
+test-all: $(INSTALLED) ## Run every test (under 30 minutes)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(INSTALLED) ## Check style, types, the order of the rooms, and that generated docs are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tyro_cli.cli.reference --check
+
+format: $(INSTALLED) ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## Write the generated docs: docs/CLI.md, docs/CONFIG.md, docs/wtie.schema.json
+	$(BIN)/python -m tyro_cli.cli.reference
+
+schema: $(INSTALLED) ## Write docs/wtie.schema.json, which editors complete configurations from
+	$(BIN)/wtie schema --out docs/wtie.schema.json
+
+bench: $(INSTALLED) ## Run the benchmarks: each prints a ratio against a peer
+	@if [ -f benchmarks/__main__.py ]; then $(BIN)/python -m benchmarks $(ARGS); \
+		else echo "benchmarks/ holds no benchmark yet"; fi
+
+clean: ## Remove caches and build products; runs/ and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+		.hypothesis .coverage
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

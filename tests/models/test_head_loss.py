@@ -1,0 +1,92 @@
+"""The chunked head loss against plain float64 cross-entropy."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tyro_cli.models import head_loss as module
+from tyro_cli.models.head_loss import IGNORED, head_loss, target_nats
+
+
+def case(n: int, d: int, v: int, seed: int, ignored: float) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(n, d, generator=generator)
+    matrix = torch.randn(v, d, generator=generator)
+    targets = torch.randint(v, (n,), generator=generator)
+    targets[torch.rand(n, generator=generator) < ignored] = IGNORED
+    return hidden, matrix, targets
+
+
+def oracle(
+    hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Loss and gradients in float64, by autograd through all logits."""
+    hidden, matrix = (x.detach().double().requires_grad_() for x in (hidden, matrix))
+    total = F.cross_entropy(hidden @ matrix.t(), targets, ignore_index=IGNORED, reduction="sum")
+    loss = total / max(int((targets != IGNORED).sum()), 1)
+    loss.backward()
+    return loss.detach(), hidden.grad, matrix.grad
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    d=st.integers(1, 9),
+    v=st.integers(2, 67),
+    chunk=st.integers(1, 45),
+    seed=st.integers(0, 10**6),
+    ignored=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_loss_and_gradients_equal_the_float64_oracle(
+    n: int, d: int, v: int, chunk: int, seed: int, ignored: float
+) -> None:
+    hidden, matrix, targets = case(n, d, v, seed, ignored)
+    expected, hidden_gradient, matrix_gradient = oracle(hidden, matrix, targets)
+    hidden.requires_grad_()
+    matrix.requires_grad_()
+    loss = head_loss(hidden, matrix, targets, chunk_tokens=chunk)
+    (3.0 * loss).backward()
+    torch.testing.assert_close(loss.detach().double(), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(hidden.grad.double(), 3 * hidden_gradient, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(matrix.grad.double(), 3 * matrix_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_all_positions_ignored_gives_zero_and_no_gradient() -> None:
+    hidden, matrix, targets = case(7, 5, 11, 0, 1.0)
+    hidden.requires_grad_()
+    loss = head_loss(hidden, matrix.requires_grad_(), targets)
+    loss.backward()
+    assert loss.item() == 0.0 and not hidden.grad.any() and not matrix.grad.any()
+
+
+def test_evaluation_nats_equal_the_training_loss() -> None:
+    hidden, matrix, targets = case(29, 8, 53, 4, 0.0)
+    nats = target_nats(hidden, matrix, targets)
+    loss = head_loss(hidden, matrix, targets, chunk_tokens=6)
+    torch.testing.assert_close(nats.double().mean().float(), loss)
+    log_probabilities = F.log_softmax(hidden.double() @ matrix.double().t(), -1)
+    expected = -log_probabilities[torch.arange(29), targets]
+    torch.testing.assert_close(nats.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_softmax_slices_of_a_chunk_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, matrix, targets = case(31, 4, 17, 9, 0.2)
+    whole = target_nats(hidden, matrix, targets)
+    monkeypatch.setattr(module, "SLICE_BYTES", 17 * 4 * 3)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 17 * 4 * 7)
+    torch.testing.assert_close(target_nats(hidden, matrix, targets), whole)
+
+
+def test_bfloat16_products_stay_near_float32() -> None:
+    hidden, matrix, targets = case(256, 64, 301, 1, 0.0)
+    matrix = matrix * 0.1
+    exact, _, matrix_gradient = oracle(hidden, matrix, targets)
+    matrix.requires_grad_()
+    loss = head_loss(hidden.bfloat16(), matrix, targets)
+    loss.backward()
+    assert abs(loss.item() - exact.item()) < 5e-3 * exact.item()
+    assert matrix.grad.dtype == torch.float32
+    difference = (matrix.grad.double() - matrix_gradient).norm() / matrix_gradient.norm()
+    assert difference < 0.02

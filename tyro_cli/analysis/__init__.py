@@ -1,0 +1,1 @@
+"""Statistics, contrasts, verdicts and tables: pure functions of the records."""

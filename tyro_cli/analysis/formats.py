@@ -1,0 +1,274 @@
+"""The formats of manifest.json, result.json and performance.json as the analysis reads them.
+
+Invariant: a record that validates is finite and agrees with itself (derived numbers follow from
+their sums, components sum to their total). Types are strict: "3" is no number. Keys this version
+does not know are ignored. Reading files and comparing records with each other is left to `records`.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Split = Literal["valid", "test"]
+At = Literal["best", "last"]
+Metric = Literal[
+    "nats_per_word", "nats_per_token", "bits_per_byte", "word_perplexity", "token_perplexity"
+]
+
+FORMAT = 1
+"""Version of manifest.json and result.json that is read."""
+
+SUM_TOLERANCE = 1e-6
+"""Relative room for rounding where a recorded number must equal one computed from other records."""
+
+Hash = Annotated[str, Field(pattern=r"\A[0-9a-f]{8,64}\Z")]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def exp_or_none(nats: float) -> float | None:
+    """Return the perplexity of a mean in nats, or None where it exceeds what a float64 holds."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return None
+
+
+class Record(BaseModel):
+    """A part of a record: types as written (no "3" for 3), finite numbers, unknown keys ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SplitScores(Record):
+    """The sums of one scored split and what is derived from them; null where it does not apply."""
+
+    nats: NonNegative
+    tokens: Size
+    words: Count
+    bytes: Count
+    unknown_words: Count
+    nats_per_token: NonNegative
+    token_perplexity: NonNegative | None
+    nats_per_word: NonNegative | None
+    word_perplexity: NonNegative | None
+    bits_per_byte: NonNegative | None
+
+    @model_validator(mode="after")
+    def _derived_numbers_follow_from_the_sums(self) -> "SplitScores":
+        expected = {
+            "nats_per_token": self.nats / self.tokens,
+            "nats_per_word": self.nats / self.words if self.words else None,
+            "bits_per_byte": self.nats / math.log(2) / self.bytes if self.bytes else None,
+            "token_perplexity": exp_or_none(self.nats / self.tokens),
+            "word_perplexity": exp_or_none(self.nats / self.words) if self.words else None,
+        }
+        for name, value in expected.items():
+            recorded = getattr(self, name)
+            if recorded is None:
+                continue
+            if value is None or not math.isclose(recorded, value, rel_tol=SUM_TOLERANCE):
+                raise ValueError(f"{name} is {recorded}, but its sums give {value}")
+        return self
+
+
+class Evaluation(Record):
+    """The final scores of one checkpoint."""
+
+    step: Count
+    valid: SplitScores
+    test: SplitScores
+    train_part: SplitScores
+    generalisation_gap_nats: float
+
+
+class Evaluations(Record):
+    """The scores of the best-valid checkpoint (the primary result) and of the last one."""
+
+    best: Evaluation | None = None
+    last: Evaluation | None = None
+
+
+class InitialParameter(Record):
+    """Shape and hash of one parameter as it was drawn."""
+
+    shape: list[Count]
+    sha256: Hash
+
+
+class Pairing(Record):
+    """What proves that two cells are a pair (DESIGN, section 7)."""
+
+    initial_parameters: dict[str, InitialParameter] = Field(min_length=1)
+    batches: list[Annotated[tuple[Count, Hash], Field(strict=False)]]
+    fingerprint: dict[str, Any] = Field(min_length=1)
+
+
+class Training(Record):
+    """How the training of a cell went."""
+
+    steps: Count
+    planned_steps: Count
+    tokens: Count
+    best_step: Count | None = None
+    stopped_early: bool = False
+    still_improving: bool | None = None
+    learning_rate: NonNegative
+
+
+class Divergence(Record):
+    """Where a cell stopped because a number was no longer finite."""
+
+    step: Count
+    what: str
+
+
+class CountedParameters(Record):
+    """Parameters as counted in the model that was trained."""
+
+    total: Count
+    unique_storage: Count
+    tied: bool
+
+
+class CellResult(Record):
+    """`result.json`: one cell that is done or diverged."""
+
+    format: Literal[1]
+    cell_id: str
+    arm: str
+    seed: Count
+    status: Literal["done", "diverged"]
+    diverged: Divergence | None = None
+    settings: dict[str, Any]
+    vocab_size: Size
+    parameters: CountedParameters
+    pairing: Pairing
+    training: Training
+    evaluations: Evaluations | None = None
+    signatures: dict[Split, dict[str, str]] | None = None
+
+    @model_validator(mode="after")
+    def _status_fits_what_is_there(self) -> "CellResult":
+        if self.status == "diverged" and self.diverged is None:
+            raise ValueError("status is diverged, but `diverged` does not say where")
+        if self.status == "done":
+            evaluations = self.evaluations
+            if evaluations is None or evaluations.best is None or evaluations.last is None:
+                raise ValueError("status is done, but `evaluations` lacks the best or the last")
+            for split in ("valid", "test"):
+                if not (self.signatures or {}).get(split):
+                    raise ValueError(f"status is done, but `signatures.{split}` is missing")
+        return self
+
+    def scores(self, split: Split, at: At) -> SplitScores:
+        """Return the scores of one split at one checkpoint; only a cell that is done has them."""
+        evaluation = self.evaluation(at)
+        return evaluation.valid if split == "valid" else evaluation.test
+
+    def evaluation(self, at: At) -> Evaluation:
+        """Return the final scores of one checkpoint; only a cell that is done has them."""
+        evaluations = self.evaluations
+        evaluation = None if evaluations is None else getattr(evaluations, at)
+        assert isinstance(evaluation, Evaluation), "only a cell that is done has scores"
+        return evaluation
+
+    def signature(self, split: Split, metric: str) -> str:
+        """Return the line that says how a metric was computed, or "" where none was recorded."""
+        return (self.signatures or {}).get(split, {}).get(metric, "")
+
+
+class Performance(Record):
+    """`performance.json`: times, rates and memory of one cell."""
+
+    train_seconds: NonNegative | None = None
+    train_tokens_per_second: NonNegative | None = None
+    evaluation_seconds: NonNegative | None = None
+    final_evaluation_seconds: NonNegative | None = None
+    peak_memory_bytes: Count | None = None
+    start_up_seconds: NonNegative | None = None
+
+
+class LedgerRowRecord(Record):
+    """One component of the ledger."""
+
+    component: str
+    parameters: Count
+    share: NonNegative
+    forward_flops_per_token: Count
+
+
+class LedgerRecord(Record):
+    """The account of parameters, bytes and FLOPs of one arm."""
+
+    vocab_size: Size
+    d_model: Size
+    tying: str
+    rows: list[LedgerRowRecord] = Field(min_length=1)
+    total: Count
+    non_embedding: Count
+    checkpoint_bytes: Count
+    optimizer_bytes: Count
+    training_memory_bytes: Count
+    forward_flops_per_token: Count
+
+    @model_validator(mode="after")
+    def _rows_sum_to_the_total(self) -> "LedgerRecord":
+        counted = sum(row.parameters for row in self.rows)
+        if counted != self.total:
+            raise ValueError(f"rows hold {counted:,} parameters, but total is {self.total:,}")
+        return self
+
+
+class MatchRecord(Record):
+    """How a budget-matched arm was solved."""
+
+    by: str
+    value: int
+    parameters_of: str
+    target_parameters: Count
+    parameters: Count
+    difference: int
+
+
+class ArmRecord(Record):
+    """One arm as the manifest keeps it."""
+
+    order: Count
+    settings: dict[str, Any]
+    match: MatchRecord | None = None
+    ledger: LedgerRecord
+
+
+class PlanRecord(Record):
+    """One start of the experiment: the cells it planned, and whether results were there already."""
+
+    seeds: list[Count]
+    arms: list[str]
+    after_results: bool = False
+
+
+class Manifest(Record):
+    """`manifest.json`: what the run is, and which cells were planned."""
+
+    format: Literal[1]
+    run_id: str
+    name: str
+    task: str
+    baseline: str
+    margin: Annotated[float, Field(gt=0)]
+    vocab_size: Size
+    arms: dict[str, ArmRecord] = Field(min_length=1)
+    plans: list[PlanRecord]
+
+    @model_validator(mode="after")
+    def _names_refer_to_arms(self) -> "Manifest":
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is not one of the arms")
+        for plan in self.plans:
+            for arm in plan.arms:
+                if arm not in self.arms:
+                    raise ValueError(f"plans name the arm {arm!r}, which is not one of the arms")
+        return self

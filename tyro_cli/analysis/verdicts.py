@@ -1,0 +1,280 @@
+"""The verdict: what a contrast allows one to say, in words (DESIGN, section 10).
+
+Invariant: the 95 % interval and the 90 % equivalence interval over seeds decide, and nothing else;
+p values never do. A verdict is withheld as soon as a planned pair diverged, because a verdict over
+the survivors would be about other runs than those planned. It says what its interval is over, at
+which learning rates, and what is missing. docs/STATISTICS.md explains every kind.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tyro_cli.analysis.contrasts import (
+    UNIT_OF_METRIC,
+    Contrast,
+    contrast,
+    document_contrast,
+    seeds_in_words,
+)
+from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.statistics import DocumentBootstrap, Interval, seeds_needed
+
+Kind = Literal["better", "better-small", "equivalent", "cannot-tell", "one-pair", "withheld"]
+
+MOST_SEEDS_NAMED = 10_000
+"""Above this many seeds the plan is not one to follow, and the number is not spelled out."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a contrast allows one to say.
+
+    Attributes:
+        arm: The arm that was set against the baseline.
+        baseline: The baseline.
+        kind: Which of the six verdicts.
+        text: The verdict in a few words.
+        winner: The better arm, where the verdict names one.
+        sentence: The verdict with its numbers, what they are over, and what is missing.
+        metric: The metric that decided.
+        final: Whether every planned pair is finished.
+        extended: Whether seeds were added after results had been seen.
+    """
+
+    arm: str
+    baseline: str
+    kind: Kind
+    text: str
+    winner: str | None
+    sentence: str
+    metric: str
+    final: bool
+    extended: bool
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the verdict as a JSON object."""
+        return asdict(self)
+
+
+def margin_in_words(margin: float) -> str:
+    """Return a relative margin as `1 %`."""
+    return f"{100 * margin:g} %"
+
+
+def verdict(
+    contrast: Contrast, margin: float, documents: DocumentBootstrap | None = None
+) -> Verdict:
+    """Decide what a contrast in nats allows one to say.
+
+    Args:
+        contrast: A contrast in nats per word, or in nats per token where words are n/a.
+        margin: Difference in perplexity that is too small to matter, relative (0.01 for 1 %).
+        documents: Interval over documents, for the sentence of a single pair.
+    """
+    assert contrast.metric in UNIT_OF_METRIC, "a verdict is decided in nats"
+    margin_nats = math.log1p(margin)
+    kind, text = _decide(contrast, margin, margin_nats)
+    winner = None
+    if kind in ("better", "better-small"):
+        assert contrast.mean is not None
+        winner = contrast.arm if contrast.mean < 0 else contrast.baseline
+        text = f"{winner} {text}"
+    sentences = [
+        f"{contrast.arm} against {contrast.baseline}: {text}.",
+        *_numbers(contrast, documents),
+        *_seeds_in_question(kind, contrast, margin, margin_nats),
+        *_what_is_missing(contrast),
+    ]
+    if contrast.metric == "nats_per_token":
+        sentences.append(
+            "Words are n/a in these records, so nats per token decide, "
+            "which compares arms of one tokenizer only."
+        )
+    if contrast.forced:
+        sentences.append(f"{contrast.forced}.")
+    if contrast.extended:
+        sentences.append("Seeds were added when results were known: extended after looking.")
+    return Verdict(
+        arm=contrast.arm,
+        baseline=contrast.baseline,
+        kind=kind,
+        text=text,
+        winner=winner,
+        sentence=" ".join(sentences),
+        metric=contrast.metric,
+        final=not contrast.unfinished_seeds,
+        extended=contrast.extended,
+    )
+
+
+def decisive_contrast(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> Contrast:
+    """Return the contrast that decides: test nats per word at the best-valid checkpoint.
+
+    Where words are n/a it is nats per token; their signature holds the tokenizer, so arms with
+    different ones are refused.
+
+    Raises:
+        RunFolderError: The values have different signatures, and `force` is not set.
+    """
+    over_words = contrast(run, arm, baseline, "nats_per_word", force=force)
+    if not over_words.unavailable:
+        return over_words
+    return contrast(run, arm, baseline, "nats_per_token", force=force)
+
+
+def verdict_of(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> Verdict:
+    """Return the verdict on one arm against the baseline."""
+    decisive = decisive_contrast(run, arm, baseline, force=force)
+    documents = None
+    if len(decisive.seeds) == 1:
+        documents = document_contrast(run, arm, baseline, decisive.seeds[0], decisive.metric)
+    return verdict(decisive, run.manifest.margin, documents)
+
+
+def verdict_of_run(
+    run: RunRecords, baseline: str | None = None, *, force: bool = False
+) -> dict[str, Verdict]:
+    """Return the verdict on every other arm against the baseline, in the order of arms.
+
+    Args:
+        run: The records.
+        baseline: The baseline, where it is not the experiment's own.
+        force: Compare values of different signature.
+
+    Raises:
+        NothingMatched: The run has no such arm.
+        RunFolderError: The values have different signatures, and `force` is not set.
+    """
+    against = run.baseline(baseline)
+    return {arm: verdict_of(run, arm, against, force=force) for arm in run.arms if arm != against}
+
+
+def _decide(contrast: Contrast, margin: float, margin_nats: float) -> tuple[Kind, str]:
+    """Return the kind of verdict, and its words without the winner."""
+    planned = len(contrast.planned_seeds)
+    if contrast.diverged:
+        return "withheld", f"withheld: {len(contrast.diverged)} of {planned} pairs diverged"
+    if not contrast.seeds:
+        return "withheld", _why_there_is_no_pair(contrast)
+    if len(contrast.seeds) == 1:
+        return "one-pair", "one pair: no interval over seeds"
+    interval = _interval(contrast)
+    equivalence = contrast.equivalence(margin_nats)
+    assert equivalence is not None
+    within = equivalence.interval.lies_within(margin_nats)
+    if interval.excludes_zero():
+        if within:
+            return "better-small", f"better, by less than {margin_in_words(margin)}"
+        return "better", "better"
+    if within:
+        return "equivalent", f"equivalent within {margin_in_words(margin)}"
+    return "cannot-tell", "cannot tell"
+
+
+def _why_there_is_no_pair(contrast: Contrast) -> str:
+    planned = len(contrast.planned_seeds)
+    if not planned:
+        return "withheld: no seed is planned for both arms"
+    if contrast.unfinished_seeds:
+        return f"withheld: {len(contrast.unfinished_seeds)} of {planned} pairs unfinished"
+    if contrast.unavailable:
+        return f"withheld: {contrast.unavailable} in these records"
+    return f"withheld: {len(contrast.mismatches)} of {planned} pairs not verified"
+
+
+def _interval(contrast: Contrast) -> Interval:
+    interval = contrast.interval(0.95)
+    assert interval is not None, "two pairs or more have an interval"
+    return interval
+
+
+def _numbers(contrast: Contrast, documents: DocumentBootstrap | None) -> list[str]:
+    """Say the difference, its interval, what that is over, and at which learning rates."""
+    if contrast.mean is None:
+        return []
+    name = contrast.metric.replace("_", " ")
+    sentence = (
+        f"{contrast.split.capitalize()} {name}, {contrast.arm} - {contrast.baseline}: "
+        f"{contrast.mean:+.4f}"
+    )
+    if len(contrast.seeds) > 1:
+        interval = _interval(contrast)
+        sentence += (
+            f", 95 % interval [{interval.low:+.4f}, {interval.high:+.4f}] "
+            f"over {len(contrast.seeds)} seeds"
+        )
+    else:
+        sentence += f" at {seeds_in_words(contrast.seeds)}"
+    if contrast.perplexity_ratio is not None:
+        sentence += f" (perplexity ratio {contrast.perplexity_ratio:.4f})"
+    sentences = [f"{sentence}, {contrast.at} checkpoints, {_rates(contrast)}."]
+    if len(contrast.seeds) > 1:
+        return sentences
+    if documents is None:
+        return [*sentences, "There are too few documents for an interval over documents."]
+    over = documents.interval
+    return [
+        *sentences,
+        f"Over documents (these two fixed checkpoints, {documents.num_documents:,} documents): "
+        f"95 % interval [{over.low:+.4f}, {over.high:+.4f}]; "
+        "it says nothing about other seeds.",
+    ]
+
+
+def _rates(contrast: Contrast) -> str:
+    assert contrast.learning_rates is not None
+    arm_rate, baseline_rate = contrast.learning_rates
+    if contrast.shared_rate:
+        return f"shared rate {arm_rate:g}"
+    if arm_rate == baseline_rate:
+        return f"rate {arm_rate:g} with other multipliers by role"
+    return f"rates {arm_rate:g} for {contrast.arm} and {baseline_rate:g} for {contrast.baseline}"
+
+
+def _seeds_in_question(
+    kind: Kind, contrast: Contrast, margin: float, margin_nats: float
+) -> list[str]:
+    """Say how many seeds would answer, where the verdict is that one cannot tell."""
+    if kind != "cannot-tell":
+        return []
+    half_width = _interval(contrast).half_width
+    seeds = seeds_needed(contrast.differences, margin_nats)
+    in_words = f"{margin_in_words(margin)} ({margin_nats:.5f} nats)"
+    basis = "by the upper 80 % bound of the spread"
+    if seeds > MOST_SEEDS_NAMED:
+        many = f"more than {MOST_SEEDS_NAMED:,} seeds"
+    elif seeds <= len(contrast.seeds):
+        return [
+            f"The half-width of the interval ({half_width:.4f}) is within the margin of "
+            f"{in_words} already: the difference lies at the margin's edge, "
+            "and more seeds may not settle it."
+        ]
+    else:
+        many = f"{seeds:,} seeds in all"
+    return [
+        f"To bring the half-width ({half_width:.4f}) to the margin of {in_words} "
+        f"would take {many}, {basis}."
+    ]
+
+
+def _what_is_missing(contrast: Contrast) -> list[str]:
+    """Name every pair that does not stand in the numbers."""
+    planned = len(contrast.planned_seeds)
+    sentences = [f"Diverged: seed {seed} ({where})." for seed, where in contrast.diverged.items()]
+    if contrast.diverged and contrast.seeds:
+        sentences.append("The numbers are those of the other pairs and decide nothing.")
+    if contrast.unfinished_seeds:
+        sentences.append(
+            f"Not final: {len(contrast.unfinished_seeds)} of {planned} pairs unfinished "
+            f"({seeds_in_words(contrast.unfinished_seeds)})."
+        )
+    sentences += [
+        f"No contrast at seed {seed}, the pair is not verified: {reason}."
+        for seed, reason in contrast.mismatches.items()
+    ]
+    if contrast.unpaired_seeds:
+        sentences.append(
+            f"Planned for one of the two arms only: {seeds_in_words(contrast.unpaired_seeds)}."
+        )
+    return sentences

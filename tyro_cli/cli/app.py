@@ -1,0 +1,126 @@
+"""The `wtie` command: every command group in one Typer app, and the way out of it.
+
+A command parses its words, calls the library and prints; whatever goes wrong ends here, in `main`,
+as two lines on stderr and an exit code. This module and the command modules import nothing heavy
+(torch, datasets, tokenizers, scipy): each command imports what it calls when it is called.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from tyro_cli import __version__
+from tyro_cli.cli import compare, data, init, params, runs, schema, train, use
+from tyro_cli.errors import Interrupted, WtieError
+
+EXIT_CODES = """\
+Exit codes: 0 done, 1 a cell failed, 2 usage or configuration, 3 a --fail-if gate,
+5 nothing matched, 130 and 143 for signals.
+"""
+
+app = typer.Typer(
+    name="wtie",
+    # Plain text: the same help on every terminal, and no rich on the way to it.
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+app.command("init")(init.init)
+app.command("train")(train.train)
+app.command("compare")(compare.compare)
+app.command("params")(params.params)
+app.command("eval")(use.evaluate)
+app.command("generate")(use.generate)
+app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
+app.command("schema")(schema.schema)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wtie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def wtie(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train paired Transformers that differ in nothing but the tie, and compare them.
+
+    Does sharing one matrix between the input embedding and the output softmax help, on your own
+    text and at your own size, and what does it save? Start with: wtie init
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: The words after `wtie`; those of the process when None.
+    """
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has had enough: no message, and no second try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = app(arguments, prog_name="wtie", standalone_mode=False)
+    except WtieError as error:
+        _print_error(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
+        else:
+            typer.echo(f"Error: {error.format_message()}", err=True)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        _print_bug(error)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _print_error(error: WtieError) -> None:
+    sys.stdout.flush()
+    if isinstance(error, Interrupted):
+        typer.echo(error.message, err=True)
+        if error.remedy:
+            typer.echo(f"  resume with: {error.remedy}", err=True)
+        return
+    typer.echo(f"error: {error.message}", err=True)
+    if error.remedy:
+        typer.echo(f"  fix: {error.remedy}", err=True)
+
+
+def _print_bug(error: Exception) -> None:
+    sys.stdout.flush()
+    typer.echo(f"error: this is a bug in wtie: {type(error).__name__}: {error}", err=True)
+    if os.environ.get("WTIE_DEBUG"):
+        traceback.print_exception(error)
+    else:
+        typer.echo("  fix: run it again with WTIE_DEBUG=1 and report what it prints", err=True)

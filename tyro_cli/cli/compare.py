@@ -1,0 +1,169 @@
+"""`wtie compare`: the tables and the verdict of trained runs, and a gate for other programs.
+
+Reads records and prints; nothing is trained and nothing written. The tables' content, and which
+numbers may stand beside each other, belong to `analysis`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, newest_run
+from tyro_cli.cli.streams import print_json, print_line, print_text, warn
+from tyro_cli.cli.tables import Compared, compare_run, draw, warn_of_missing_cells
+from tyro_cli.errors import GateFailed, UsageError
+
+if TYPE_CHECKING:
+    from tyro_cli.analysis.records import RunRecords
+    from tyro_cli.analysis.verdicts import Verdict
+
+FORMATS = ("table", "md", "csv", "json", "tex")
+GATES = ("worse", "not-shown")
+NOT_SHOWN = ("cannot-tell", "one-pair")
+
+
+def compare(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run folders; the newest run where none is given."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="ARM", help="Compare against this arm instead of the file's."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="nats_per_word, nats_per_token, bits_per_byte, word_perplexity or "
+            "token_perplexity in the contrasts; the verdict stays on nats per word.",
+        ),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json or tex.")
+    ] = "table",
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--table",
+            metavar="NAME",
+            help="Only this one: parameters, perplexity, contrasts or performance.",
+        ),
+    ] = None,
+    fail_if: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-if",
+            metavar="GATE",
+            help="Exit 3. worse: when the baseline is better, also by less than the margin, or "
+            "the verdict is withheld or not final; not-shown: also when one cannot tell, or has "
+            "one pair.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Set numbers of different signature beside each other."),
+    ] = False,
+    out: OutOption = RUNS_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the tables and the verdict of trained runs.
+
+    Reads records only: nothing is trained and nothing written.
+    """
+    from tyro_cli.analysis.records import load_run
+
+    if format_ not in FORMATS:
+        raise UsageError(f"--format {format_!r} is unknown", f"one of {', '.join(FORMATS)}")
+    if fail_if is not None and fail_if not in GATES:
+        raise UsageError(f"--fail-if {fail_if!r} is unknown", f"one of {', '.join(GATES)}")
+    folders = runs or [newest_run(out)]
+    loaded = [load_run(folder) for folder in folders]
+    _refuse_mixed_runs(loaded, metric, force=force)
+    compared = [
+        compare_run(run, baseline=baseline, metric=metric, table=table, force=force)
+        for run in loaded
+    ]
+    _print(compared, "json" if as_json else format_)
+    for each in compared:
+        warn_of_missing_cells(each.run)
+    if fail_if is not None:
+        _check_gate(compared, fail_if)
+
+
+def _print(compared: list[Compared], format_: str) -> None:
+    if format_ == "table":
+        for index, each in enumerate(compared):
+            if index:
+                print_line()
+            draw(each)
+        return
+    if format_ == "json":
+        documents = [each.as_record() for each in compared]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    from tyro_cli.analysis import rendering
+
+    render = {"md": rendering.to_markdown, "csv": rendering.to_csv, "tex": rendering.to_latex}
+    pieces = [render[format_](table) for each in compared for table in each.tables.values()]
+    print_text("\n".join(piece.rstrip("\n") + "\n" for piece in pieces))
+    if format_ == "md":
+        for each in compared:
+            for verdict in each.verdicts.values():
+                print_line(f"\n**Verdict:** {verdict.sentence}")
+
+
+def _refuse_mixed_runs(runs: list["RunRecords"], metric: str | None, *, force: bool) -> None:
+    """Refuse runs whose numbers were not computed in one way; warn about the other metrics."""
+    from tyro_cli.analysis.contrasts import METRICS, check_metric
+    from tyro_cli.analysis.signatures import (
+        mixed_signatures,
+        refuse_mixed_signatures,
+        signatures_of,
+    )
+
+    decisive = check_metric(metric or "nats_per_word")
+    if len(runs) < 2:
+        return
+    results = {
+        f"{run.folder.name} {result.arm} seed {result.seed}": result
+        for run in runs
+        for result in run.results()
+    }
+    for split in ("valid", "test"):
+        signatures = signatures_of(results, split, decisive)
+        warning = refuse_mixed_signatures(f"{split} {decisive}", signatures, force=force)
+        if warning:
+            warn(f"warning: {warning}")
+    for name in METRICS:
+        if name != decisive and mixed_signatures(signatures_of(results, "test", name)):
+            warn(f"warning: {name} does not compare between these runs: signatures differ")
+
+
+def _check_gate(compared: list[Compared], gate: str) -> None:
+    """Raise `GateFailed` naming every verdict that the gate does not let through."""
+    reasons = [
+        f"{each.run.folder.name}: {verdict.arm} against {verdict.baseline}: {reason}"
+        for each in compared
+        for verdict in each.verdicts.values()
+        if (reason := closed_by(verdict, gate))
+    ]
+    if reasons:
+        raise GateFailed(f"--fail-if {gate}: " + "; ".join(reasons))
+
+
+def closed_by(verdict: "Verdict", gate: str) -> str:
+    """Return why a verdict closes a gate, or "" where it passes.
+
+    Args:
+        verdict: The verdict on one arm.
+        gate: `worse` or `not-shown`; the second closes whenever the first does.
+    """
+    if verdict.kind == "withheld" or verdict.winner == verdict.baseline:
+        return verdict.text
+    if not verdict.final:
+        return "not final, planned pairs are unfinished"
+    if gate == "not-shown" and verdict.kind in NOT_SHOWN:
+        return verdict.text
+    return ""

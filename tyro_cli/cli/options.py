@@ -1,0 +1,99 @@
+"""The words that several commands take, said once, and what they mean.
+
+An option's name, help and checks live here; what a command does with the value stays in the
+command. A value that cannot be meant raises `UsageError` naming the option.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tyro_cli.errors import NothingMatched, UsageError
+
+AUTO = "auto"
+RUNS_ROOT = Path("runs")
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", metavar="FILE", help="The experiment: a YAML file."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Replaces what stands at that path of the file, e.g. training.budget.tokens=40000.",
+    ),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/quickstart-3f9a1c2e.")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="The folder that holds the runs.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+]
+
+
+def checked_overrides(words: list[str] | None) -> list[str]:
+    """Return the `key=value` words; raise `UsageError` on anything else."""
+    for word in words or []:
+        key, equals, _ = word.partition("=")
+        if not equals or not key:
+            remedy = (
+                f"name a configuration with --config {word}"
+                if word.endswith((".yaml", ".yml"))
+                else "write key=value, e.g. training.budget.tokens=40000"
+            )
+            raise UsageError(f"{word!r} is not key=value", remedy)
+    return list(words or [])
+
+
+def parse_count(text: str, option: str) -> int | None:
+    """Return the count that `text` says, or None for `auto`."""
+    if text == AUTO:
+        return None
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"{option} {text!r} is neither a count nor auto", f"{option} 2, for example")
+
+
+def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
+    """Return the comma-separated names, or None where the option was not given."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"{option} {text!r} holds an empty name", f"{option} untied,tied")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UsageError(f"{option} names {', '.join(repeated)} twice", "name each once")
+    return names
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether `folder` looks like a run: it holds a manifest with arms."""
+    return (folder / "manifest.json").is_file()
+
+
+def list_runs(root: Path) -> list[Path]:
+    """Return the run folders under `root`, oldest first by their manifest's time."""
+    if not root.is_dir():
+        return []
+    folders = [folder for folder in root.iterdir() if folder.is_dir() and is_run(folder)]
+    return sorted(folders, key=lambda folder: (_changed(folder), folder.name))
+
+
+def newest_run(root: Path) -> Path:
+    """Return the run under `root` that was started or extended last."""
+    folders = list_runs(root)
+    if not folders:
+        raise NothingMatched(
+            f"{root} holds no run", "train one: wtie train --config configs/quickstart.yaml"
+        )
+    return folders[-1]
+
+
+def _changed(folder: Path) -> int:
+    return (folder / "manifest.json").stat().st_mtime_ns

@@ -1,0 +1,149 @@
+"""`wtie train`: train every missing cell of an experiment, then print and write its tables.
+
+The words are checked before anything is loaded; training itself, its live display and its records
+belong to `experiments`. The tables go to stdout, everything said on the way to stderr.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from tyro_cli.cli.options import (
+    AUTO,
+    RUNS_ROOT,
+    ConfigOption,
+    JsonOption,
+    OutOption,
+    Overrides,
+    checked_overrides,
+    parse_count,
+    parse_names,
+)
+from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
+from tyro_cli.cli.tables import compare_run, draw, warn_of_missing_cells
+from tyro_cli.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def train(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="Seeds instead of the file's: 0-4, or 0,2,5-7."),
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option(metavar="ARM,ARM", help="Only these arms: untied,tied.")
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNT",
+            help="Cells at once; auto: as many as cores, devices and memory allow.",
+        ),
+    ] = AUTO,
+    threads: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNT",
+            help="Threads a cell; auto: cores divided by the cells at once. A run keeps the count "
+            "of its first start.",
+        ),
+    ] = AUTO,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = AUTO,
+    out: OutOption = RUNS_ROOT,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Move the run's old folder aside and start over."),
+    ] = False,
+    allow_numeric_drift: Annotated[
+        bool,
+        typer.Option(
+            "--allow-numeric-drift",
+            help="Resume on hardware or a torch build that may give other bytes; recorded.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show the resolved configuration, the ledger, memory and time; train nothing.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every missing cell, then print and write the tables.
+
+    Running the same command again trains nothing and prints the tables; adding seeds or arms
+    trains only what is new; after an interruption the same command resumes.
+    """
+    from tyro_cli.config.seeds import parse_seeds
+
+    if device not in DEVICES:
+        raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
+    request: dict[str, Any] = {
+        "config_path": config,
+        "overrides": checked_overrides(overrides),
+        "seeds": None if seeds is None else parse_seeds(seeds),
+        "arms": parse_names(arms, "--arms"),
+        "workers": parse_count(workers, "--workers"),
+        "threads": parse_count(threads, "--threads"),
+        "device": device,
+        "out": out,
+        "fresh": fresh,
+        "allow_numeric_drift": allow_numeric_drift,
+        "command": ["wtie", *sys.argv[1:]],
+        "console": progress_console(),
+    }
+    if dry_run:
+        _show_plan(request, as_json=as_json)
+        return
+    _train(request, as_json=as_json)
+
+
+def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
+    from tyro_cli.experiments.run import dry_run
+
+    plan = dry_run(**request)
+    if as_json:
+        print_json(plan.as_record())
+        return
+    for line in plan.lines:
+        print_line(line)
+
+
+def _train(request: dict[str, Any], *, as_json: bool) -> None:
+    from tyro_cli.experiments.run import train_experiment
+
+    outcome = train_experiment(**request)
+    if outcome.trained_cells == 0 and not outcome.failed:
+        warn(f"all {outcome.done_cells} cells were trained before; nothing to do")
+    from tyro_cli.analysis.records import load_run
+    from tyro_cli.analysis.rendering import write_tables
+
+    run = load_run(outcome.run_folder)
+    diverged = [f"{c.arm} seed {c.seed}" for c in run.cells.values() if c.status == "diverged"]
+    record = {
+        "run_folder": str(outcome.run_folder),
+        "trained_cells": outcome.trained_cells,
+        "done_cells": outcome.done_cells,
+        "failed": list(outcome.failed),
+        "diverged": diverged,
+    }
+    if any(cell.status != "unfinished" for cell in run.cells.values()):
+        write_tables(run)
+        compared = compare_run(run)
+        record |= compared.as_record()
+        if not as_json:
+            draw(compared)
+    if as_json:
+        print_json(record)
+    warn_of_missing_cells(run)
+    for cell in outcome.failed:
+        warn(f"failed: {cell}")
+    for cell in diverged:
+        warn(f"diverged: {cell}")
+    if outcome.failed or diverged:
+        raise typer.Exit(1)

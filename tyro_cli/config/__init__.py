@@ -1,0 +1,1 @@
+"""The experiment file: its schema, its loading with positions, and its documentation."""

@@ -1,0 +1,556 @@
+"""What an experiment file may say: one frozen model a section, one documented field a key.
+
+The docstring under a field is its documentation: it becomes docs/CONFIG.md and the editor's hover
+text. Unknown keys are forbidden and values are never coerced from another type, so a model that
+exists is valid. Problems that concern several keys name those keys (see `values.refuse`); turning a
+problem into a place in a file is left to `loading`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from tyro_cli.config.values import (
+    Name,
+    Number,
+    Probability,
+    Seeds,
+    SplitName,
+    Text,
+    Truth,
+    Whole,
+    refuse,
+    tuple_from_list,
+)
+
+# The 256 bytes and `<eos>`: all of `byte`, and what `bpe` and `unigram` start from.
+BYTE_VOCAB_SIZE = 257
+
+# What else lies in a run folder beside the arms (DESIGN 11): an arm of that name would collide.
+RESERVED_ARM_NAMES = frozenset(
+    {"tables", "experiment.yaml", "resolved.yaml", "manifest.json", "tokenizer.json", "report.html"}
+)
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, without unknown keys, documented under each field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=False,
+        protected_namespaces=(),
+    )
+
+
+class SplitNames(Section):
+    """Which file stems (or split names on the hub) hold the three splits."""
+
+    train: SplitName = "train"
+    """Stem of the training split's file, for example `train` for `train.txt`."""
+
+    valid: SplitName = "valid"
+    """Stem of the validation split's file; the best checkpoint is chosen on it."""
+
+    test: SplitName = "test"
+    """Stem of the test split's file; the reported numbers are measured on it."""
+
+
+class TokenizerConfig(Section):
+    """The tokenizer, trained on the whole training split and on nothing else."""
+
+    kind: Literal["bpe", "unigram", "word", "byte"]
+    """`bpe`: byte-level BPE; `unigram`: unigram model over bytes; `word`: whitespace words, one
+    `<eos>` a line; `byte`: the 256 bytes and `<eos>`."""
+
+    vocab_size: Annotated[Whole, Field(ge=3, le=2**24)] | None = None
+    """Number of token types, `<eos>` included. Needed for `bpe` and `unigram` (258 or more);
+    optional for `word`, where it must equal the corpus's own count; 257 or absent for `byte`."""
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> "TokenizerConfig":
+        size = self.vocab_size
+        keys = ("vocab_size", "kind")
+        if self.kind in ("bpe", "unigram"):
+            if size is None:
+                refuse([(keys, f"is missing; the tokenizer {self.kind} needs it")])
+            elif size <= BYTE_VOCAB_SIZE:
+                smallest = BYTE_VOCAB_SIZE + 1
+                refuse(
+                    [
+                        (
+                            keys,
+                            f"must be at least {smallest} for {self.kind} "
+                            f"(256 bytes, <eos> and what is learned), not {size}",
+                        )
+                    ]
+                )
+        elif self.kind == "byte" and size not in (None, BYTE_VOCAB_SIZE):
+            refuse([(keys, f"must be {BYTE_VOCAB_SIZE} or absent for byte, not {size}")])
+        return self
+
+
+class DataConfig(Section):
+    """The corpus, its tokenizer and the length of a training window."""
+
+    corpus: Text
+    """A built-in name (`kjv`), `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder, taken from the
+    current directory where it is relative."""
+
+    splits: SplitNames = SplitNames()
+    """Names of the splits, where the corpus names them otherwise."""
+
+    format: Literal["plain", "wikitext"] = "plain"
+    """What a document is, and whether `<eos>` counts as a word: `plain` takes blocks between blank
+    lines (chapters for `kjv`); `wikitext` takes articles, and counts one `<eos>` a line."""
+
+    tokenizer: TokenizerConfig
+    """The tokenizer and its vocabulary."""
+
+    context_length: Annotated[Whole, Field(ge=2, le=131_072)]
+    """Length of a window in tokens: what the model sees at once."""
+
+    train_fraction: Annotated[Number, Field(gt=0.0, le=1.0)] = 1.0
+    """Fraction of the training tokens that is used, in whole documents; a smaller fraction lies
+    inside a larger one. The tokenizer always sees the whole training split."""
+
+
+class DropoutConfig(Section):
+    """Dropout probabilities by place; all three are written."""
+
+    embedding: Probability
+    """Probability on the sum of token and position embedding."""
+
+    residual: Probability
+    """Probability on what attention and feed-forward add to the residual stream."""
+
+    output: Probability
+    """Probability on the hidden state that enters the head."""
+
+
+def _dropout_kind(value: object) -> str:
+    return "map" if isinstance(value, Mapping | DropoutConfig) else "number"
+
+
+class ModelConfig(Section):
+    """The Transformer, and how its input embedding and its softmax matrix relate."""
+
+    family: Literal["llama", "gpt2"] = "llama"
+    """`llama`: RMSNorm, rotary positions, SwiGLU, no biases; `gpt2`: LayerNorm, learned positions,
+    GELU, biases."""
+
+    d_model: Annotated[Whole, Field(ge=1, le=65_536)]
+    """Width of the residual stream and of the embeddings."""
+
+    num_layers: Annotated[Whole, Field(ge=0, le=1024)]
+    """Number of blocks; 0 leaves embedding, final norm and head."""
+
+    num_heads: Annotated[Whole, Field(ge=1, le=4096)]
+    """Number of attention heads; divides d_model, and for `llama` leaves an even head size."""
+
+    d_ff: Annotated[Whole, Field(ge=1, le=1_048_576)] | None = None
+    """Width of the feed-forward layer. Left out: 8/3 of d_model rounded up to a multiple of 16 for
+    `llama`, 4 times d_model for `gpt2`."""
+
+    dropout: Annotated[
+        Annotated[Probability, Tag("number")] | Annotated[DropoutConfig, Tag("map")],
+        Discriminator(_dropout_kind),
+    ] = 0.0
+    """Dropout probability: one number for all three places, or a map of `embedding`, `residual`
+    and `output`."""
+
+    tying: Literal["none", "in-out"] = "none"
+    """`in-out`: one matrix is both the input embedding and the softmax matrix; `none`: two."""
+
+    tied_role: Literal["embedding", "head"] = "head"
+    """Whose rate and decay multipliers the shared matrix takes (training.optimizer.roles)."""
+
+    embedding_scale: Literal["none", "sqrt_d"] = "none"
+    """`sqrt_d` multiplies token embeddings by the square root of d_model."""
+
+    head_scale: Literal["none", "inverse_sqrt_d"] = "none"
+    """`inverse_sqrt_d` divides the logits by the square root of d_model."""
+
+    embedding_std: Annotated[Number, Field(gt=0.0, le=10.0)] | None = None
+    """Standard deviation of the initial embedding and head. Left out: min(0.02, 2.5 / d_model),
+    in every arm."""
+
+    @property
+    def dropouts(self) -> DropoutConfig:
+        """The dropout probabilities of the three places."""
+        if isinstance(self.dropout, DropoutConfig):
+            return self.dropout
+        return DropoutConfig(embedding=self.dropout, residual=self.dropout, output=self.dropout)
+
+    @property
+    def resolved_d_ff(self) -> int:
+        """The feed-forward width, with the family's default where none is given."""
+        if self.d_ff is not None:
+            return self.d_ff
+        if self.family == "gpt2":
+            return 4 * self.d_model
+        return -(-8 * self.d_model // (3 * 16)) * 16
+
+    @property
+    def resolved_embedding_std(self) -> float:
+        """The initial standard deviation of embedding and head, with its default.
+
+        A tied model gives the token just read a logit of up to `std * d_model` (DESIGN 6).
+        """
+        if self.embedding_std is not None:
+            return self.embedding_std
+        return min(0.02, 2.5 / self.d_model)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ModelConfig":
+        head_size, rest = divmod(self.d_model, self.num_heads)
+        keys = ("num_heads", "d_model", "family")
+        if rest:
+            divisors = [n for n in range(1, self.d_model + 1) if self.d_model % n == 0]
+            nearest = min(divisors, key=lambda n: (abs(n - self.num_heads), n))
+            refuse(
+                [
+                    (
+                        keys,
+                        f"{self.num_heads} heads do not divide d_model {self.d_model}; "
+                        f"{nearest} would",
+                    )
+                ]
+            )
+        if self.family == "llama" and head_size % 2:
+            refuse(
+                [
+                    (
+                        keys,
+                        f"the head size d_model / num_heads = {head_size} must be even for llama "
+                        "(rotary positions turn pairs of numbers)",
+                    )
+                ]
+            )
+        return self
+
+
+class Budget(Section):
+    """How long a cell trains: exactly one of the three."""
+
+    tokens: Annotated[Whole, Field(ge=1, le=10**15)] | None = None
+    """Training tokens, rounded up to whole steps."""
+
+    epochs: Annotated[Number, Field(gt=0.0, le=1e6)] | None = None
+    """Passes over the training tokens; may be fractional."""
+
+    steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
+    """Optimiser steps."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Budget":
+        given = [key for key in BUDGET_KEYS if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none"
+            refuse([((*given[1:],), f"exactly one of {', '.join(BUDGET_KEYS)}; found {found}")])
+        return self
+
+
+BUDGET_KEYS = ("tokens", "epochs", "steps")
+
+
+class RoleMultipliers(Section):
+    """What one role's parameters multiply the optimiser's settings by."""
+
+    rate: Annotated[Number, Field(ge=0.0, le=1000.0)] = 1.0
+    """Multiplies the learning rate."""
+
+    decay: Annotated[Number, Field(ge=0.0, le=1000.0)] = 1.0
+    """Multiplies the weight decay."""
+
+
+class VectorMultipliers(RoleMultipliers):
+    """The multipliers of one-dimensional parameters, which are not decayed by default."""
+
+    decay: Annotated[Number, Field(ge=0.0, le=1000.0)] = 0.0
+    """Multiplies the weight decay."""
+
+
+class Roles(Section):
+    """Rate and decay multipliers by the role of a parameter."""
+
+    embedding: RoleMultipliers = RoleMultipliers()
+    """Token embedding and learned positions (and the shared matrix, if tied_role says so)."""
+
+    head: RoleMultipliers = RoleMultipliers()
+    """The softmax matrix (and the shared matrix, unless tied_role says otherwise)."""
+
+    matrices: RoleMultipliers = RoleMultipliers()
+    """The matrices of attention and feed-forward."""
+
+    vectors: VectorMultipliers = VectorMultipliers()
+    """Norm gains and all biases."""
+
+
+class OptimizerConfig(Section):
+    """The optimiser and its settings."""
+
+    kind: Literal["adamw"] = "adamw"
+    """The optimiser: AdamW."""
+
+    learning_rate: Annotated[Number, Field(gt=0.0, le=100.0)]
+    """Peak learning rate, reached at the end of the warm-up."""
+
+    weight_decay: Annotated[Number, Field(ge=0.0, le=100.0)] = 0.1
+    """Decoupled weight decay; each step shrinks a weight by learning rate times this."""
+
+    beta1: Probability = 0.9
+    """Decay of the running mean of the gradient."""
+
+    beta2: Probability = 0.95
+    """Decay of the running mean of its square."""
+
+    epsilon: Annotated[Number, Field(gt=0.0, le=1.0)] = 1e-8
+    """Added to the root of the second moment."""
+
+    roles: Roles = Roles()
+    """Multipliers by role."""
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves over the steps."""
+
+    kind: Literal["cosine", "constant"] = "cosine"
+    """`cosine` falls to final_fraction of the peak; `constant` stays after the warm-up."""
+
+    warmup_fraction: Annotated[Number, Field(ge=0.0, le=1.0)] = 0.05
+    """Fraction of the steps over which the rate rises linearly to its peak."""
+
+    final_fraction: Annotated[Number, Field(ge=0.0, le=1.0)] = 0.1
+    """The last rate as a fraction of the peak (`cosine` only)."""
+
+
+class EarlyStopping(Section):
+    """Stop before the budget is used when validation no longer improves."""
+
+    patience: Annotated[Whole, Field(ge=1, le=10**6)]
+    """Evaluations in a row without a new best validation loss before the cell stops."""
+
+
+class TrainingConfig(Section):
+    """Budget, batches, optimiser, schedule and arithmetic."""
+
+    budget: Budget
+    """How long to train."""
+
+    batch_tokens: Annotated[Whole, Field(ge=2, le=10**9)]
+    """Tokens in one optimiser step; a multiple of data.context_length."""
+
+    micro_batch_tokens: Annotated[Whole, Field(ge=2, le=10**9)] | None = None
+    """Tokens in one forward pass, gradients being accumulated; divides batch_tokens and is a
+    multiple of data.context_length. Left out: the whole batch at once."""
+
+    optimizer: OptimizerConfig
+    """The optimiser."""
+
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The learning-rate schedule."""
+
+    gradient_clip: Annotated[Number, Field(gt=0.0, le=1e6)] | None = 1.0
+    """Largest global gradient norm; null turns clipping off."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of matrix products; master weights are float32. `auto` takes bf16 where the
+    hardware multiplies it natively."""
+
+    deterministic: Truth = True
+    """Same bytes from the same start; false gives that promise up for speed, and is recorded."""
+
+    early_stopping: EarlyStopping | None = None
+    """Off unless given."""
+
+    checkpoint_every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
+    """Steps between checkpoints. Left out: one at every evaluation."""
+
+
+class EvaluationConfig(Section):
+    """When validation runs, and how much context a scored token has."""
+
+    every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
+    """Steps between evaluations on valid. Left out: a twentieth of all steps, at least 1."""
+
+    stride: Annotated[Whole, Field(ge=1, le=131_072)] | None = None
+    """Tokens scored in each window of the final sweep, at most data.context_length; equal to it
+    means disjoint windows. Left out: half of context_length."""
+
+
+class AnalysisConfig(Section):
+    """How the verdict is reached; nothing here changes training."""
+
+    margin: Annotated[Number, Field(gt=0.0, le=1.0)] = 0.01
+    """Equivalence margin, relative in word perplexity: 0.01 is 1 %, ln(1.01) nats a word."""
+
+
+class Settings(Section):
+    """What one arm resolves to: everything that decides its numbers, except the seed."""
+
+    task: Literal["language-modeling"]
+    """What is trained."""
+
+    data: DataConfig
+    """The corpus, its tokenizer and the window."""
+
+    model: ModelConfig
+    """The model."""
+
+    training: TrainingConfig
+    """Budget, batches and optimiser."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Evaluation."""
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "Settings":
+        refuse(
+            problems_between_sections(
+                self.data.context_length,
+                self.training.batch_tokens,
+                self.training.micro_batch_tokens,
+                self.evaluation.stride,
+            )
+        )
+        return self
+
+
+def problems_between_sections(
+    context_length: int | None,
+    batch_tokens: int | None,
+    micro_batch_tokens: int | None,
+    stride: int | None,
+) -> list[tuple[tuple[str, ...], str]]:
+    """Check what `data`, `training` and `evaluation` must agree on.
+
+    Args:
+        context_length: `data.context_length`; here and below None stands for a value that is
+            left out or not valid by itself.
+        batch_tokens: `training.batch_tokens`.
+        micro_batch_tokens: `training.micro_batch_tokens`.
+        stride: `evaluation.stride`.
+
+    Returns:
+        What `values.refuse` takes.
+    """
+    where = "data.context_length"
+    problems: list[tuple[tuple[str, ...], str]] = []
+
+    def check(key: str, other: str, is_wrong: bool, message: str) -> None:
+        if is_wrong:
+            problems.append(((key, other), message))
+
+    if context_length and batch_tokens:
+        nearest = max(1, round(batch_tokens / context_length)) * context_length
+        message = f"{batch_tokens} is not a multiple of {where} ({context_length}); {nearest} is"
+        check("training.batch_tokens", where, batch_tokens % context_length != 0, message)
+    if context_length and micro_batch_tokens:
+        message = f"{micro_batch_tokens} is not a multiple of {where} ({context_length})"
+        is_wrong = micro_batch_tokens % context_length != 0
+        check("training.micro_batch_tokens", where, is_wrong, message)
+    if batch_tokens and micro_batch_tokens:
+        message = f"{micro_batch_tokens} does not divide training.batch_tokens ({batch_tokens})"
+        is_wrong = batch_tokens % micro_batch_tokens != 0
+        check("training.micro_batch_tokens", "training.batch_tokens", is_wrong, message)
+    if context_length and stride:
+        message = f"{stride} is more than {where} ({context_length}); some tokens would be skipped"
+        check("evaluation.stride", where, stride > context_length, message)
+    return problems
+
+
+class Match(Section):
+    """Give an arm the parameter count of another one (`match` in an arm)."""
+
+    parameters_of: Text
+    """The arm whose number of parameters is to be met."""
+
+    by: Literal["d_ff", "d_model", "num_layers"]
+    """The key that is solved for; the closest whole number is taken, and the rest is printed."""
+
+
+class Arm(Section):
+    """A named variant of the base, resolved."""
+
+    name: Name
+    """The arm's name."""
+
+    settings: Settings
+    """The base with the arm's overrides; a match is not solved yet."""
+
+    overrides: dict[str, Any] = {}
+    """What the file says of this arm, without `match`."""
+
+    match: Match | None = None
+    """The budget match that the arm asks for."""
+
+
+class Experiment(Section):
+    """One experiment file: a base configuration, its arms and its seeds."""
+
+    name: Name
+    """Name of the experiment, the first half of its run folder's name: letters, digits, `.`, `_`
+    and `-`."""
+
+    task: Literal["language-modeling"]
+    """What is trained: `language-modeling`."""
+
+    data: DataConfig
+    """The corpus, its tokenizer and the window."""
+
+    model: ModelConfig
+    """The base model."""
+
+    training: TrainingConfig
+    """Budget, batches, optimiser, schedule and arithmetic."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """When and how evaluation runs."""
+
+    analysis: AnalysisConfig = AnalysisConfig()
+    """How the verdict is reached."""
+
+    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """The variants to compare: for each arm a name and what it changes in `data`, `model`,
+    `training` or `evaluation`; `{}` is the base as it stands. `match: {parameters_of: ARM, by:
+    KEY}` solves one model key so that the arm has as many parameters as another arm."""
+
+    baseline: Text
+    """The arm that the others are compared with."""
+
+    seeds: Seeds
+    """The replicates: a list of whole numbers, or text such as `0-4` or `0-2,5`."""
+
+    allow_differences: Annotated[tuple[Text, ...], BeforeValidator(tuple_from_list)] = ()
+    """Keys besides `model.tying` in which arms may differ from the baseline, dotted, for example
+    `training.optimizer.learning_rate`; a section allows every key below it."""
+
+    @field_validator("arms", mode="after")
+    @classmethod
+    def _arm_names_fit(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        problems: list[tuple[tuple[str, ...], str]] = []
+        seen: dict[str, str] = {}
+        for name in arms:
+            folded = name.casefold()
+            if folded in RESERVED_ARM_NAMES:
+                problems.append(((name,), "is the name of something else in a run folder"))
+            elif folded in seen:
+                other = seen[folded]
+                problems.append(
+                    ((name,), f"differs from the arm '{other}' by upper and lower case alone")
+                )
+            seen.setdefault(folded, name)
+        refuse(problems)
+        return arms

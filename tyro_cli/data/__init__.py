@@ -1,0 +1,1 @@
+"""Corpora, tokenizers, token arrays on disk, and training batches."""

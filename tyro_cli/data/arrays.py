@@ -1,0 +1,78 @@
+"""Token arrays on disk: little-endian unsigned integers beside a JSON header.
+
+Invariant: an array that opens has the dtype, length and sha256 that its header states. Arrays are
+memory-mapped read-only, so workers share their pages. Which tokens are in them, and where a
+document starts, is left to `prepared`.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tyro_cli.errors import DamagedRecord, StorageError
+from tyro_cli.storage.files import read_json, write_bytes, write_json
+
+ARRAY_FORMAT = 1
+_DTYPES = ("<u2", "<u4", "<i8")
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Return uint16 where every id of the vocabulary fits into it, else uint32."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write a one-dimensional array as `path` and its header as `path` + `.json`."""
+    data = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)
+    name = data.dtype.newbyteorder("<").str
+    assert name in _DTYPES and data.ndim == 1
+    content = data.tobytes()
+    header = {
+        "format": ARRAY_FORMAT,
+        "dtype": name,
+        "length": len(data),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_bytes(path, content)
+    write_json(_header_path(path), header)
+
+
+def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
+    """Memory-map an array, read-only.
+
+    Args:
+        path: The array's file; its header lies beside it.
+        verify: Compare the content with the header's sha256, which reads all of it. The size is
+            compared always.
+
+    Raises:
+        DamagedRecord: The header or the content is not what was written.
+        StorageError: A file is missing or cannot be read.
+    """
+    header = read_json(_header_path(path))
+    expected = {"format", "dtype", "length", "sha256"}
+    if not isinstance(header, dict) or set(header) != expected:
+        raise DamagedRecord(f"{_header_path(path)}: not the header of a token array")
+    dtype_name, length = header["dtype"], header["length"]
+    if header["format"] != ARRAY_FORMAT or dtype_name not in _DTYPES:
+        raise DamagedRecord(f"{_header_path(path)}: format or dtype is unknown")
+    if type(length) is not int or length < 1:
+        raise DamagedRecord(f"{_header_path(path)}: length must be a positive integer")
+    dtype = np.dtype(dtype_name)
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != length * dtype.itemsize:
+            raise DamagedRecord(
+                f"{path}: {size_bytes} bytes, the header says {length * dtype.itemsize}"
+            )
+        values = np.memmap(path, dtype=dtype, mode="r", shape=(length,))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if verify and hashlib.sha256(memoryview(values)).hexdigest() != header["sha256"]:
+        raise DamagedRecord(f"{path}: the content does not match its sha256")
+    return values
+
+
+def _header_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

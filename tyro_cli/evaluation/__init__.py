@@ -1,0 +1,1 @@
+"""Perplexity sweeps and generation."""

@@ -1,0 +1,1 @@
+"""The plan of cells, the confound guard, the worker of one cell, and launchers."""

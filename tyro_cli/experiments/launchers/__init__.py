@@ -1,0 +1,1 @@
+"""Launchers: where the workers of cells run. One thin file each."""

@@ -1,0 +1,176 @@
+"""Cells as worker processes on this machine.
+
+Each worker is a fresh interpreter in a session of its own, so a Ctrl-C reaches it only through us:
+the first stop is passed on and every worker writes a checkpoint; the second ends them at once.
+Events come back as JSON lines; what a worker prints besides goes to its cell's log.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tyro_cli.errors import Interrupted
+from tyro_cli.experiments.specs import CellSpec
+from tyro_cli.training.signals import StopRequest
+
+Event = dict[str, Any]
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class CellFailure:
+    """Why a cell did not finish.
+
+    Attributes:
+        name: `ARM/seed-N`.
+        message: What went wrong.
+        remedy: What to do about it; may be empty.
+        exit_code: Of the worker.
+    """
+
+    name: str
+    message: str
+    remedy: str
+    exit_code: int
+
+
+@dataclass
+class _Worker:
+    spec: CellSpec
+    process: "subprocess.Popen[str]"
+    failure: Event | None = None
+
+
+def run_locally(
+    specs: Sequence[CellSpec],
+    num_workers: int,
+    observe: Callable[[Event], None],
+    stop: StopRequest,
+) -> list[CellFailure]:
+    """Run the cells, `num_workers` at a time, and return those that failed.
+
+    Args:
+        specs: Cells in the order in which they start.
+        num_workers: Worker processes alive at once, at least 1.
+        observe: Takes the events of all workers, each with the name of its `cell`.
+        stop: Polled; its signal is passed on to the workers.
+
+    Raises:
+        Interrupted: After a stop, when every worker has ended.
+    """
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    waiting, running, failures = list(specs), dict[str, _Worker](), list[CellFailure]()
+    stop.on_second = lambda: [worker.process.kill() for worker in running.values()]
+    passed_on = False
+    try:
+        while running or (waiting and stop.signal_number is None):
+            while waiting and len(running) < num_workers and stop.signal_number is None:
+                spec = waiting.pop(0)
+                running[spec.name] = _start(spec, events)
+                observe(
+                    {
+                        "kind": "started",
+                        "cell": spec.name,
+                        "total_steps": spec.total_steps,
+                        "batch_tokens": spec.settings["training"]["batch_tokens"],
+                    }
+                )
+            if stop.signal_number is not None and not passed_on:
+                passed_on = True
+                for worker in running.values():
+                    worker.process.send_signal(stop.signal_number)
+            _drain(events, running, observe)
+            for name in [n for n, worker in running.items() if worker.process.poll() is not None]:
+                _drain(events, running, observe)
+                worker = running.pop(name)
+                failure = _failure_of(worker)
+                if failure is not None and stop.signal_number is None:
+                    failures.append(failure)
+                    observe({"kind": "failed", "cell": name, "message": failure.message})
+    finally:
+        for worker in running.values():
+            worker.process.kill()
+    if stop.signal_number is not None:
+        raise Interrupted(stop.signal_number)
+    return failures
+
+
+def _start(spec: CellSpec, events: "queue.SimpleQueue[Event]") -> _Worker:
+    folder = Path(spec.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(spec.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+        "WTIE_STARTED": repr(time.time()),
+    }
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tyro_cli.experiments.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            text=True,
+            start_new_session=True,
+        )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        json.dump(spec.as_record(), process.stdin)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # the worker died at once; its exit code tells
+    threading.Thread(target=_forward, args=(process.stdout, events), daemon=True).start()
+    return _Worker(spec, process)
+
+
+def _forward(stream: IO[str], events: "queue.SimpleQueue[Event]") -> None:
+    for line in stream:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a library printed something; it is not ours
+        if isinstance(event, dict) and "kind" in event and "cell" in event:
+            events.put(event)
+
+
+def _drain(
+    events: "queue.SimpleQueue[Event]",
+    running: dict[str, _Worker],
+    observe: Callable[[Event], None],
+) -> None:
+    """Pass on the events at hand; wait a moment for the first."""
+    timeout = POLL_SECONDS
+    while True:
+        try:
+            event = events.get(timeout=timeout)
+        except queue.Empty:
+            return
+        timeout = 0.0
+        worker = running.get(event["cell"])
+        if event["kind"] == "failed" and worker is not None:
+            worker.failure = event  # shown when the process has ended
+        else:
+            observe(event)
+
+
+def _failure_of(worker: _Worker) -> CellFailure | None:
+    code = worker.process.returncode
+    if code == 0:
+        return None
+    event = worker.failure or {
+        "message": f"the worker ended with exit code {code}"
+        + (" (killed, perhaps for want of memory)" if code == -9 else ""),
+        "remedy": f"see {Path(worker.spec.folder) / 'log.txt'}; the same command goes on from "
+        "the last checkpoint",
+    }
+    return CellFailure(worker.spec.name, event["message"], event["remedy"], code)

@@ -1,0 +1,74 @@
+"""What a worker is told: one cell, everything resolved.
+
+A spec crosses a process boundary as JSON, so it holds plain values only; it refers to token arrays
+and to the cell's folder by path.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro_cli.config.schema import Settings
+from tyro_cli.errors import DamagedRecord
+from tyro_cli.storage.files import read_json
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell, ready to be trained.
+
+    Attributes:
+        cell_id: Identity by content (64 hex digits).
+        arm: Name of the arm.
+        seed: The replicate.
+        settings: The arm's resolved settings, as plain values.
+        folder: The cell's folder.
+        prepared_folder: Token arrays, as `data.prepared.open_prepared` takes them.
+        total_steps: Updates that the budget allows.
+        device: `cpu` or `cuda`.
+        precision: `fp32` or `bf16`.
+        threads: Threads of one worker.
+        allow_numeric_drift: Resume under another numeric fingerprint, and record it.
+    """
+
+    cell_id: str
+    arm: str
+    seed: int
+    settings: dict[str, Any]
+    folder: str
+    prepared_folder: str
+    total_steps: int
+    device: str
+    precision: str
+    threads: int
+    allow_numeric_drift: bool = False
+
+    @property
+    def name(self) -> str:
+        """`ARM/seed-N`: how the cell is called on the screen."""
+        return f"{self.arm}/seed-{self.seed}"
+
+    def resolved_settings(self) -> Settings:
+        """Return the settings as a validated model."""
+        return Settings.model_validate(self.settings)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def read_result(folder: Path, cell_id: str) -> dict[str, Any] | None:
+    """Return the result of a finished cell, or None where it is not done.
+
+    A cell is done when its `result.json` parses and its id matches; that includes `diverged`.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    try:
+        result = read_json(path)
+    except DamagedRecord:
+        return None
+    if isinstance(result, dict) and result.get("cell_id") == cell_id:
+        return result
+    return None

@@ -1,0 +1,294 @@
+"""The worker of one cell: a process of its own, from spec to `result.json`.
+
+It reads a spec from standard input, writes events as JSON lines to standard output and everything
+else to standard error (the cell's log). `result.json` is the last file written: a cell is done when
+it is there. A stopped worker leaves a checkpoint; started again, it goes on from it.
+"""
+
+import io
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tyro_cli.config.schema import Settings
+from tyro_cli.data.prepared import PreparedData, open_prepared
+from tyro_cli.errors import BrokenArm, Diverged, Interrupted, WtieError
+from tyro_cli.evaluation.perplexity import document_scores, split_scores, sweep_nats
+from tyro_cli.evaluation.signatures import signatures
+from tyro_cli.evaluation.training_part import training_part
+from tyro_cli.experiments.identity import PROTOCOL
+from tyro_cli.experiments.specs import CellSpec, read_result
+from tyro_cli.ledger.ledger import ledger_of
+from tyro_cli.models.language_model import LanguageModel, build_model
+from tyro_cli.models.tying import unique_parameters
+from tyro_cli.storage.checkpoints import checkpoint_path
+from tyro_cli.storage.files import read_json, write_bytes, write_json
+from tyro_cli.storage.locks import owned
+from tyro_cli.training.checkpoints import load_model
+from tyro_cli.training.hardware import configure_process
+from tyro_cli.training.loop import CellContext, Trained, Trainer
+from tyro_cli.training.signals import polled_signals
+
+RESULT_FORMAT = 1
+REPORT_SECONDS = 0.25
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
+    """Train, evaluate and record one cell, unless it is done already.
+
+    Args:
+        spec: The cell.
+        report: Takes events: `step`, `evaluation`, `phase`, `warning`.
+        poll: Raises `Interrupted` where a stop was asked for.
+
+    Raises:
+        LockHeld: If another process owns the cell.
+        Diverged: After recording it: the cell counts as done.
+        CellFailed: If the arm is broken.
+        Interrupted: If `poll` raised it; a checkpoint was written.
+    """
+    folder = Path(spec.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder / "cell.lock", f"cell {spec.name}"):
+        if read_result(folder, spec.cell_id) is not None:
+            return
+        settings = spec.resolved_settings()
+        configure_process(spec.device, spec.threads, settings.training.deterministic)
+        data = open_prepared(Path(spec.prepared_folder))
+        context = CellContext(
+            cell_id=spec.cell_id,
+            settings=settings,
+            seed=spec.seed,
+            data=data,
+            total_steps=spec.total_steps,
+            device=spec.device,
+            precision=spec.precision,
+            folder=folder,
+            allow_numeric_drift=spec.allow_numeric_drift,
+            poll=poll,
+            warn=lambda text: report({"kind": "warning", "text": text}),
+            report=report,
+        )
+        trainer = Trainer(context)
+        _check_ledger(trainer.model, settings, data)
+        clock = _Clock(folder / "performance.json")
+        try:
+            trained = trainer.run()
+            clock.add(trained)
+            report({"kind": "phase", "text": "final evaluation"})
+            evaluations = _final_evaluation(spec, trained, settings, data, poll)
+        except Diverged as error:
+            clock.add(trainer)
+            clock.write()
+            step = trainer.progress.step
+            what = {"step": step + 1, "batch_sha256": trainer.batch_sha256, "what": str(error)}
+            write_json(folder / "result.json", _result(spec, trainer, data, None, what))
+            raise
+        except Interrupted:
+            clock.add(trainer)
+            clock.write()
+            raise
+        clock.write(final=True)
+        write_json(folder / "result.json", _result(spec, trainer, data, evaluations, None))
+
+
+def _check_ledger(model: LanguageModel, settings: Settings, data: PreparedData) -> None:
+    counted, expected = unique_parameters(model), ledger_of(settings, data.vocab_size).total
+    if counted != expected:
+        raise BrokenArm(f"the model holds {counted:,} parameters, the ledger says {expected:,}")
+
+
+def _final_evaluation(
+    spec: CellSpec,
+    trained: Trained,
+    settings: Settings,
+    data: PreparedData,
+    poll: Callable[[], None],
+) -> dict[str, Any]:
+    """Sweep valid, test and a part of train at the best and at the last checkpoint, in float32.
+
+    Writes `documents.npz`, the per-document sums at the best checkpoint.
+    """
+    stride = settings.evaluation.stride or settings.data.context_length // 2
+    splits = {
+        "valid": data.splits["valid"],
+        "test": data.splits["test"],
+        "train_part": training_part(data),
+    }
+    documents: dict[str, np.ndarray] = {}
+
+    def scores(model: LanguageModel, step: int, keep_documents: bool) -> dict[str, Any]:
+        record: dict[str, Any] = {"step": step}
+        for name, split in splits.items():
+            nats = sweep_nats(model, split.tokens, stride=stride, poll=poll)
+            record[name] = split_scores(nats, split).as_record()
+            if keep_documents and name != "train_part":
+                for key, values in document_scores(nats, split).items():
+                    documents[f"{name}_{key}"] = values
+        gap = record["valid"]["nats_per_token"] - record["train_part"]["nats_per_token"]
+        record["generalisation_gap_nats"] = gap
+        return record
+
+    best_step, last_step = trained.progress.best_step, trained.progress.step
+    best = build_model(settings.model, data.vocab_size, settings.data.context_length, spec.seed)
+    load_model(checkpoint_path(Path(spec.folder) / "checkpoints", "best", best_step), best)
+    best.to(spec.device)
+    at_best = scores(best, best_step, keep_documents=True)
+    at_last = (
+        at_best if best_step == last_step else scores(trained.model, last_step, False)
+    )
+    buffer = io.BytesIO()
+    np.savez(buffer, **documents)  # type: ignore[arg-type]
+    write_bytes(Path(spec.folder) / "documents.npz", buffer.getvalue())
+    return {"best": at_best, "last": at_last}
+
+
+def _result(
+    spec: CellSpec,
+    trainer: Trainer,
+    data: PreparedData,
+    evaluations: dict[str, Any] | None,
+    diverged: dict[str, Any] | None,
+) -> dict[str, Any]:
+    settings, progress, model = trainer.settings, trainer.progress, trainer.model
+    return {
+        "format": RESULT_FORMAT,
+        "cell_id": spec.cell_id,
+        "arm": spec.arm,
+        "seed": spec.seed,
+        "status": "done" if diverged is None else "diverged",
+        "diverged": diverged,
+        "settings": settings.model_dump(mode="json"),
+        "vocab_size": data.vocab_size,
+        "parameters": {
+            "total": sum(parameter.numel() for parameter in model.parameters()),
+            "unique_storage": unique_parameters(model),
+            "tied": model.head is None,
+        },
+        "pairing": {
+            "initial_parameters": trainer.initial_parameters,
+            "batches": [[step, digest] for step, _, digest in progress.evaluations],
+            "fingerprint": trainer.fingerprint,
+            "numeric_drift": progress.numeric_drift,
+        },
+        "training": {
+            "steps": progress.step,
+            "planned_steps": spec.total_steps,
+            "tokens": progress.step * settings.training.batch_tokens,
+            "best_step": progress.best_step,
+            "stopped_early": progress.stopped_early,
+            "still_improving": progress.best_step == progress.step,
+            "learning_rate": settings.training.optimizer.learning_rate,
+        },
+        "evaluations": evaluations,
+        "signatures": {
+            split: signatures(settings, data, split, precision="fp32", protocol=PROTOCOL)
+            for split in ("valid", "test")
+        },
+    }
+
+
+class _Clock:
+    """Seconds and bytes of a cell, added up over all the processes that worked on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.perf_counter()
+        self.sums = {
+            "train_seconds": 0.0,
+            "train_tokens": 0,
+            "evaluation_seconds": 0.0,
+            "final_evaluation_seconds": 0.0,
+            "start_up_seconds": 0.0,
+            "peak_memory_bytes": 0,
+        }
+        if path.exists():
+            earlier = read_json(path)
+            self.sums |= {key: earlier[key] for key in self.sums if key in earlier}
+        self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
+        self.final_started: float | None = None
+
+    def add(self, source: Trained | Trainer) -> None:
+        """Add what training took in this process; once."""
+        if self.final_started is not None:
+            return
+        self.sums["train_seconds"] += source.train_seconds
+        self.sums["train_tokens"] += source.train_tokens
+        self.sums["evaluation_seconds"] += source.evaluation_seconds
+        self.final_started = time.perf_counter()
+
+    def write(self, final: bool = False) -> None:
+        """Write `performance.json`."""
+        if final and self.final_started is not None:
+            self.sums["final_evaluation_seconds"] = time.perf_counter() - self.final_started
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        self.sums["peak_memory_bytes"] = max(peak, self.sums["peak_memory_bytes"])
+        seconds = self.sums["train_seconds"]
+        rate = self.sums["train_tokens"] / seconds if seconds else None
+        write_json(self.path, self.sums | {"train_tokens_per_second": rate})
+
+
+_IMPORTED = time.time()
+
+
+def _process_start_seconds() -> float:
+    """Return when this process was told to start, in seconds since the epoch."""
+    return float(os.environ.get("WTIE_STARTED", _IMPORTED))
+
+
+def main() -> int:
+    """Run the cell that standard input describes; return the exit code."""
+    spec = CellSpec(**json.load(sys.stdin))
+    out = sys.stdout
+    last_step_report = 0.0
+
+    def report(event: dict[str, Any]) -> None:
+        nonlocal last_step_report
+        if event["kind"] == "step":
+            now = time.perf_counter()
+            if now - last_step_report < REPORT_SECONDS:
+                return
+            last_step_report = now
+        else:
+            print(json.dumps(event), file=sys.stderr, flush=True)
+        try:
+            print(json.dumps({"cell": spec.name, **event}), file=out, flush=True)
+        except BrokenPipeError:
+            pass  # the parent is gone; `poll` will notice
+
+    with polled_signals(parent=os.getppid()) as stop:
+        try:
+            run_cell(spec, report, stop.poll)
+        except Interrupted as error:
+            report({"kind": "stopped"})
+            return error.exit_code
+        except WtieError as error:
+            report({"kind": "failed", "message": error.message, "remedy": error.remedy})
+            return error.exit_code
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            report(
+                {
+                    "kind": "failed",
+                    "message": f"unexpected {type(error).__name__}: {error}",
+                    "remedy": f"the traceback is in {Path(spec.folder) / 'log.txt'}",
+                }
+            )
+            return 1
+    report({"kind": "done"})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Parameters, bytes and FLOPs in closed form, from the configuration alone."""

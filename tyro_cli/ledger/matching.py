@@ -1,0 +1,155 @@
+"""Budget-matched arms: the whole number that gives an arm another arm's parameter count.
+
+Invariant: no other allowed value of the solved key comes closer to the target; of two equally
+close ones the smaller is taken. Settings go in and come out; where the file says so, and how an
+arm without a solution is shown to the user, is left to `experiments`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tyro_cli.config.schema import Arm, Match, ModelConfig, Settings
+from tyro_cli.errors import ConfigurationError
+from tyro_cli.ledger.parameters import count_parameters
+
+# The schema's own ranges: what lies outside them is no configuration.
+_LARGEST = {"d_ff": 1_048_576, "d_model": 65_536, "num_layers": 1024}
+
+
+class NoMatch(ConfigurationError):
+    """No allowed value brings an arm to its target.
+
+    Args:
+        arm: Name of the arm that asks for the match.
+        message: Why there is no solution.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, arm: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.arm = arm
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.arm, self.message, self.remedy))
+
+
+@dataclass(frozen=True)
+class SolvedArm:
+    """An arm whose match is solved.
+
+    Attributes:
+        arm: The arm, its settings holding the solved number.
+        by: The key that was solved for: `d_ff`, `d_model` or `num_layers`.
+        value: The solved number.
+        target_parameters: Parameters of the arm that is matched.
+        parameters: Parameters of this arm now.
+        difference: `parameters - target_parameters`: what whole numbers cannot reach.
+    """
+
+    arm: Arm
+    by: str
+    value: int
+    target_parameters: int
+    parameters: int
+    difference: int
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the match as the manifest keeps it."""
+        assert self.arm.match is not None
+        return {
+            "by": self.by,
+            "value": self.value,
+            "parameters_of": self.arm.match.parameters_of,
+            "target_parameters": self.target_parameters,
+            "parameters": self.parameters,
+            "difference": self.difference,
+        }
+
+
+def solve_matches(arms: Mapping[str, Arm], vocab_size: int) -> dict[str, SolvedArm]:
+    """Solve every arm that asks for a match; arms without one are not in the result.
+
+    Args:
+        arms: All arms by name.
+        vocab_size: V.
+
+    Raises:
+        NoMatch: The target lies outside what the key can reach; it names the arm and says why.
+    """
+    solved = {}
+    for name, arm in arms.items():
+        if arm.match is not None:
+            target = arms[arm.match.parameters_of].settings
+            target_parameters = _count(target.model, target, vocab_size)
+            solved[name] = _solve(arm, arm.match, target_parameters, vocab_size)
+    return solved
+
+
+def with_matches(arms: Mapping[str, Arm], solved: Mapping[str, SolvedArm]) -> dict[str, Arm]:
+    """Return all arms in their order, the solved ones in the place of those that asked."""
+    return {name: solved[name].arm if name in solved else arm for name, arm in arms.items()}
+
+
+def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> SolvedArm:
+    """Find the closest value by bisection: parameters never shrink when one of the keys grows."""
+    settings, by = arm.settings, match.by
+    if by == "d_ff" and settings.model.num_layers == 0:
+        raise NoMatch(
+            arm.name,
+            "d_ff changes nothing in a model without layers (num_layers 0)",
+            "match by d_model or num_layers",
+        )
+    # Heads are kept and their size stays even, so d_model moves in steps of two numbers a head.
+    step = 2 * settings.model.num_heads if by == "d_model" else 1
+    low, high = 0 if by == "num_layers" else 1, _LARGEST[by] // step
+
+    def parameters_at(multiple: int) -> int:
+        return _count(_with(settings.model, by, multiple * step), settings, vocab_size)
+
+    _check_reachable(arm, match, target_parameters, (low * step, parameters_at(low)), at_least=True)
+    _check_reachable(
+        arm, match, target_parameters, (high * step, parameters_at(high)), at_least=False
+    )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if parameters_at(middle) <= target_parameters:
+            low = middle
+        else:
+            high = middle
+    best = min((low, high), key=lambda at: (abs(parameters_at(at) - target_parameters), at))
+    model = ModelConfig.model_validate(_with(settings.model, by, best * step).model_dump())
+    parameters = _count(model, settings, vocab_size)
+    return SolvedArm(
+        arm=arm.model_copy(update={"settings": settings.model_copy(update={"model": model})}),
+        by=by,
+        value=best * step,
+        target_parameters=target_parameters,
+        parameters=parameters,
+        difference=parameters - target_parameters,
+    )
+
+
+def _check_reachable(
+    arm: Arm, match: Match, target: int, end: tuple[int, int], *, at_least: bool
+) -> None:
+    """Refuse a target beyond one end of what the key can do: `end` is (value, parameters)."""
+    value, parameters = end
+    if parameters <= target if at_least else parameters >= target:
+        return
+    size, remedy = ("smallest", "smaller") if at_least else ("largest", "larger")
+    raise NoMatch(
+        arm.name,
+        f"there is no {match.by} that gives the {target:,} parameters of "
+        f"'{match.parameters_of}': with the {size} possible, {value:,}, the arm has "
+        f"{parameters:,}",
+        f"match by another key, or make the rest of the arm {remedy}",
+    )
+
+
+def _with(model: ModelConfig, key: str, value: int) -> ModelConfig:
+    return model.model_copy(update={key: value})
+
+
+def _count(model: ModelConfig, settings: Settings, vocab_size: int) -> int:
+    return count_parameters(model, vocab_size, settings.data.context_length)

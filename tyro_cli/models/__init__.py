@@ -1,0 +1,1 @@
+"""Layers, the language model, tying, initialisation and the head loss."""

@@ -1,0 +1,102 @@
+"""Cross-entropy of a softmax over the vocabulary, without its logits.
+
+Tokens are taken in chunks: only one chunk's logits exist at a time, never `[tokens, V]`. Products
+run in the dtype of the hidden states; softmax, loss and the accumulated gradient of the matrix are
+float32. The backward pass recomputes nothing: gradients are formed while a chunk is at hand.
+
+Shapes: N tokens, D d_model, V vocabulary, C tokens of a chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 32 * 2**20  # one chunk's logits: large enough for fast products
+SLICE_BYTES = 2 * 2**20  # the softmax works on slices of a chunk that stay in the cache
+IGNORED = -1
+
+
+def _chunk_rows(vocab_size: int, bytes_per_element: int, limit_bytes: int) -> int:
+    return max(1, limit_bytes // (vocab_size * bytes_per_element))
+
+
+def _softmax_slices(
+    logits_CV: Tensor, targets_C: Tensor, nats_C: Tensor, weights_C: Tensor | None
+) -> None:
+    """Write the nats of every target; with `weights_C`, turn logits into their weighted gradient.
+
+    `logits_CV` is overwritten with weight * (softmax - one-hot) where weights are given.
+    """
+    rows = _chunk_rows(logits_CV.shape[1], 4, SLICE_BYTES)
+    for start in range(0, logits_CV.shape[0], rows):
+        part = slice(start, start + rows)
+        log_probabilities = torch.log_softmax(logits_CV[part].float(), dim=-1)
+        target = targets_C[part].clamp(min=0).unsqueeze(1)
+        nats_C[part] = -log_probabilities.gather(1, target).squeeze(1)
+        if weights_C is None:
+            continue
+        gradient = log_probabilities.exp_()
+        gradient.scatter_add_(1, target, torch.full_like(target, -1, dtype=gradient.dtype))
+        logits_CV[part] = gradient.mul_(weights_C[part].unsqueeze(1))
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Mean nats over the targets that count; see `head_loss`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor, chunk_tokens: int
+    ) -> Tensor:
+        counted = targets_N != IGNORED
+        scale = 1.0 / max(int(counted.sum()), 1)
+        weights_N = counted.to(torch.float32).mul_(scale)
+        compute_VD = matrix_VD.to(hidden_ND.dtype)
+        nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
+        hidden_gradient = torch.empty_like(hidden_ND)
+        matrix_gradient = torch.zeros_like(matrix_VD)
+        for start in range(0, len(targets_N), chunk_tokens):
+            part = slice(start, start + chunk_tokens)
+            hidden_CD = hidden_ND[part]
+            logits_CV = hidden_CD @ compute_VD.t()
+            _softmax_slices(logits_CV, targets_N[part], nats_N[part], weights_N[part])
+            torch.mm(logits_CV, compute_VD, out=hidden_gradient[part])
+            matrix_gradient += logits_CV.t() @ hidden_CD
+        ctx.save_for_backward(hidden_gradient, matrix_gradient)
+        return (nats_N.double() * counted).sum().mul_(scale).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_gradient, matrix_gradient = ctx.saved_tensors
+        (upstream,) = gradients
+        return hidden_gradient * upstream.to(hidden_gradient.dtype), matrix_gradient.mul_(
+            upstream
+        ), None, None
+
+
+def head_loss(
+    hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor, chunk_tokens: int | None = None
+) -> Tensor:
+    """Return the mean cross-entropy in nats (float32 scalar) of next-token predictions.
+
+    Args:
+        hidden_ND: Final hidden states, bfloat16 or float32; logits are `hidden @ matrix.T`.
+        matrix_VD: The softmax matrix, float32; its gradient is accumulated in float32.
+        targets_N: Target tokens, int64; `IGNORED` (-1) counts neither in the sum nor in the mean.
+        chunk_tokens: Tokens whose logits exist at a time; by default about 32 MiB of logits.
+    """
+    if chunk_tokens is None:
+        chunk_tokens = _chunk_rows(matrix_VD.shape[0], hidden_ND.element_size(), CHUNK_BYTES)
+    return _HeadLoss.apply(hidden_ND, matrix_VD, targets_N, chunk_tokens)
+
+
+@torch.no_grad()
+def target_nats(hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """Return the nats `[N]` (float32) of each target, for evaluation: no gradient is formed."""
+    compute_VD = matrix_VD.to(hidden_ND.dtype)
+    chunk_tokens = _chunk_rows(matrix_VD.shape[0], hidden_ND.element_size(), CHUNK_BYTES)
+    nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
+    for start in range(0, len(targets_N), chunk_tokens):
+        part = slice(start, start + chunk_tokens)
+        _softmax_slices(hidden_ND[part] @ compute_VD.t(), targets_N[part], nats_N[part], None)
+    return nats_N

@@ -1,0 +1,1 @@
+"""The optimiser, its schedule, the loop, precision and checkpoints."""

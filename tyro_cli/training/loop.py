@@ -1,0 +1,392 @@
+"""The training of one cell: from initial values to the best and the last checkpoint.
+
+Everything random is a function of (seed, step, micro-batch), so the loop may stop after any step
+and go on later with the same bytes. Evaluation reads and never writes: how often it runs changes
+no training loss. Records of a step are on disk before the checkpoint that counts on them.
+
+Shapes: B windows of a batch, T context_length.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tyro_cli.config.schema import Settings
+from tyro_cli.data.batches import TrainingBatches, chain_sha256
+from tyro_cli.data.prepared import PreparedData
+from tyro_cli.errors import BrokenArm, Diverged, Interrupted
+from tyro_cli.evaluation.perplexity import sweep_nats
+from tyro_cli.models.initialization import keyed_seed, parameter_digests
+from tyro_cli.models.language_model import LanguageModel, build_model
+from tyro_cli.models.layers import Dropout
+from tyro_cli.models.tying import verify_tie
+from tyro_cli.storage.checkpoints import prune
+from tyro_cli.storage.records import RecordWriter, truncate_records
+from tyro_cli.training.checkpoints import resume, save_checkpoint
+from tyro_cli.training.hardware import compute_dtype, fingerprint
+from tyro_cli.training.optimizer import make_optimizer, set_rate
+from tyro_cli.training.schedule import rate_factor
+
+TIE_CHECK_STEPS = 100
+NO_BATCHES = "0" * 64
+
+
+@dataclass
+class Progress:
+    """Where training stands: all that a resume needs beside the tensors.
+
+    Attributes:
+        step: Updates done.
+        batches_sha256: Running hash of the consumed batches.
+        evaluations: `[step, valid nats per token, batches_sha256]` of every evaluation.
+        best_step: The evaluation with the lowest valid loss; 0 before the first.
+        best_nats: That loss; None before the first evaluation.
+        stopped_early: Whether early stopping ended training.
+        finished: Whether no step is left.
+        numeric_drift: Resumes under another numeric fingerprint, if any were allowed.
+    """
+
+    step: int = 0
+    batches_sha256: str = NO_BATCHES
+    evaluations: list[list[Any]] = field(default_factory=list)
+    best_step: int = 0
+    best_nats: float | None = None
+    stopped_early: bool = False
+    finished: bool = False
+    numeric_drift: list[dict[str, Any]] = field(default_factory=list)
+
+    def evaluations_since_best(self) -> int:
+        """Count the evaluations after the best one."""
+        return sum(1 for step, _, _ in self.evaluations if step > self.best_step)
+
+
+@dataclass(frozen=True)
+class CellContext:
+    """What one cell is trained with.
+
+    Attributes:
+        cell_id: Identity of the cell, written into its checkpoints.
+        settings: The arm's resolved settings.
+        seed: The replicate.
+        data: Prepared token arrays.
+        total_steps: Updates that the budget allows.
+        device: `cpu` or `cuda`.
+        precision: `fp32` or `bf16`.
+        folder: The cell's folder.
+        allow_numeric_drift: Resume even under another numeric fingerprint.
+        poll: Called at every safe point; raises `Interrupted` to stop.
+        warn: Takes a sentence for the user.
+        report: Takes an event for the live display.
+    """
+
+    cell_id: str
+    settings: Settings
+    seed: int
+    data: PreparedData
+    total_steps: int
+    device: str
+    precision: str
+    folder: Path
+    allow_numeric_drift: bool
+    poll: Callable[[], None]
+    warn: Callable[[str], None]
+    report: Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Trained:
+    """A trained cell: the model at its last step, and the records of how it came there."""
+
+    model: LanguageModel
+    progress: Progress
+    initial_parameters: dict[str, dict[str, Any]]
+    fingerprint: dict[str, Any]
+    train_seconds: float
+    train_tokens: int
+    evaluation_seconds: float
+
+
+class Trainer:
+    """Trains one cell; `run` is its only entry."""
+
+    def __init__(self, context: CellContext) -> None:
+        self.context = context
+        self.settings = context.settings
+        training, data = self.settings.training, self.settings.data
+        self.dtype = compute_dtype(context.precision)
+        self.batches = TrainingBatches(
+            context.data.splits["train"].tokens,
+            data.context_length,
+            training.batch_tokens // data.context_length,
+            context.seed,
+        )
+        self.micro_windows = (
+            training.micro_batch_tokens or training.batch_tokens
+        ) // data.context_length
+        self.evaluate_every = self.settings.evaluation.every_steps or max(
+            1, context.total_steps // 20
+        )
+        self.checkpoints = context.folder / "checkpoints"
+        self.model = build_model(
+            self.settings.model, context.data.vocab_size, data.context_length, context.seed
+        )
+        verify_tie(self.model)
+        self.initial_parameters = parameter_digests(self.model)
+        self.model.to(context.device)
+        self.optimizer = make_optimizer(self.model, self.settings.model, training.optimizer)
+        self.fingerprint = fingerprint(context.device, context.precision, training.deterministic)
+        self.without_gradient = {
+            name for name, _ in self.model.named_parameters() if not self._is_frozen(name)
+        }
+        self.train_seconds = self.evaluation_seconds = 0.0
+        self.train_tokens = 0
+        self.progress = Progress()
+        self.batch_sha256 = NO_BATCHES  # of the step at hand, for the record of a divergence
+        self.records: RecordWriter
+
+    def run(self) -> Trained:
+        """Train to the end of the budget, from the newest checkpoint or from the start.
+
+        Raises:
+            Diverged: If a loss or gradient is not finite; the update is not made.
+            BrokenArm: If a tie is gone, or a tensor got no gradient or did not move.
+            Interrupted: After a signal; a checkpoint was written first.
+        """
+        context = self.context
+        state = resume(
+            self.checkpoints,
+            context.cell_id,
+            self.model,
+            self.optimizer,
+            self.fingerprint,
+            allow_numeric_drift=context.allow_numeric_drift,
+            warn=context.warn,
+        )
+        if state is not None:
+            self.progress = Progress(**state["progress"])
+            self.progress.numeric_drift = state["numeric_drift"]
+        metrics = context.folder / "metrics.jsonl"
+        truncate_records(metrics, self._is_behind)
+        self.records = RecordWriter(metrics)
+        try:
+            self._train()
+        finally:
+            self.records.close()
+        return Trained(
+            self.model,
+            self.progress,
+            self.initial_parameters,
+            self.fingerprint,
+            self.train_seconds,
+            self.train_tokens,
+            self.evaluation_seconds,
+        )
+
+    def _train(self) -> None:
+        context, progress = self.context, self.progress
+        if progress.step == 0:
+            self._check_initial_loss()
+        try:
+            if progress.step and not progress.finished:
+                self._after_step()  # what a stop right after this step left undone
+            while not progress.finished:
+                context.poll()
+                started = time.perf_counter()
+                self._step()
+                self.train_seconds += time.perf_counter() - started
+                self.train_tokens += self.settings.training.batch_tokens
+                self._after_step()
+        except Interrupted:
+            self._save_last()
+            raise
+        self._check_moved()
+
+    def _is_behind(self, record: dict[str, Any]) -> bool:
+        """Say whether a record of `metrics.jsonl` is part of the progress made so far."""
+        if record["kind"] == "evaluation":
+            evaluated = self.progress.evaluations
+            return bool(evaluated) and record["step"] <= evaluated[-1][0]
+        return bool(record["step"] <= self.progress.step)
+
+    def _step(self) -> None:
+        """Make one update, or raise before it is made."""
+        context, training, step = self.context, self.settings.training, self.progress.step
+        batch = self.batches.batch(step)
+        batch_sha256 = chain_sha256(self.progress.batches_sha256, batch)
+        self.batch_sha256 = batch_sha256
+        loss_nats = self._accumulate(batch)
+        parameters = list(self.model.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradient_norm = float(norm)
+        if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):
+            what = "gradient" if math.isfinite(loss_nats) else "loss"
+            raise Diverged(
+                f"step {step + 1}: the {what} is not a finite number (batch {batch_sha256[:12]})",
+                "lower training.optimizer.learning_rate or set training.gradient_clip",
+            )
+        if training.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, training.gradient_clip, norm)
+        if self.without_gradient:
+            self._note_gradients()
+        factor = rate_factor(training.schedule, step, context.total_steps)
+        set_rate(self.optimizer, factor)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step = step + 1
+        self.progress.batches_sha256 = batch_sha256
+        self.records.append(
+            {
+                "kind": "train",
+                "step": step + 1,
+                "loss_nats": loss_nats,
+                "gradient_norm": gradient_norm,
+                "learning_rate": training.optimizer.learning_rate * factor,
+            }
+        )
+        context.report({"kind": "step", "step": step + 1, "loss_nats": loss_nats})
+
+    def _accumulate(self, batch: np.ndarray) -> float:
+        """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return it."""
+        device = torch.device(self.context.device)
+        tokens = torch.from_numpy(batch).to(device)
+        loss_nats = 0.0
+        for index, micro in enumerate(tokens.split(self.micro_windows)):
+            self.context.poll()
+            key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)
+            share = len(micro) / len(tokens)
+            loss = self.model.loss(
+                micro[:, :-1], micro[:, 1:], self.dtype, Dropout(key, device)
+            )
+            (loss * share).backward()
+            loss_nats += loss.item() * share
+        return loss_nats
+
+    def _after_step(self) -> None:
+        """Check, evaluate and save what is due at this step; what is done is not done again."""
+        progress, training = self.progress, self.settings.training
+        step = progress.step
+        at_end = step >= self.context.total_steps
+        if step % TIE_CHECK_STEPS == 0:
+            verify_tie(self.model)
+        evaluated = step % self.evaluate_every == 0 or at_end
+        if evaluated:
+            if not progress.evaluations or progress.evaluations[-1][0] < step:
+                self._evaluate()
+            stopping = training.early_stopping
+            if stopping and progress.evaluations_since_best() >= stopping.patience:
+                progress.stopped_early = not at_end
+                at_end = True
+        progress.finished = at_end
+        every = training.checkpoint_every_steps
+        if at_end or (evaluated if every is None else step % every == 0):
+            self._save_last()
+
+    def _evaluate(self) -> None:
+        """Score valid in the training precision and keep the best checkpoint."""
+        started, progress = time.perf_counter(), self.progress
+        if progress.step == self.evaluate_every:
+            self._check_moved()
+        nats = sweep_nats(
+            self.model,
+            self.context.data.splits["valid"].tokens,
+            stride=self.settings.data.context_length,
+            dtype=self.dtype,
+            poll=self.context.poll,
+        )
+        valid_nats = float(nats.mean(dtype=np.float64))
+        if not math.isfinite(valid_nats):
+            raise Diverged(
+                f"step {progress.step}: the valid loss is not a finite number",
+                "lower training.optimizer.learning_rate",
+            )
+        progress.evaluations.append([progress.step, valid_nats, progress.batches_sha256])
+        self.records.append(
+            {
+                "kind": "evaluation",
+                "step": progress.step,
+                "tokens": progress.step * self.settings.training.batch_tokens,
+                "valid_nats_per_token": valid_nats,
+                "batches_sha256": progress.batches_sha256,
+            }
+        )
+        if progress.best_nats is None or valid_nats < progress.best_nats:
+            progress.best_step, progress.best_nats = progress.step, valid_nats
+            save_checkpoint(
+                self.checkpoints, "best", progress.step, self.model, None, self._state()
+            )
+            prune(self.checkpoints, "best", progress.step)
+        self.evaluation_seconds += time.perf_counter() - started
+        self.context.report(
+            {"kind": "evaluation", "step": progress.step, "valid_nats": valid_nats}
+        )
+
+    def _save_last(self) -> None:
+        """Write the checkpoint that a resume starts from, then drop the one before it."""
+        if self.progress.step == 0:
+            return
+        self.records.sync()
+        optimizer = None if self.progress.finished else self.optimizer
+        step = self.progress.step
+        save_checkpoint(self.checkpoints, "last", step, self.model, optimizer, self._state())
+        prune(self.checkpoints, "last", step)
+
+    def _state(self) -> dict[str, Any]:
+        progress = asdict(self.progress)
+        drift = progress.pop("numeric_drift")
+        return {
+            "cell_id": self.context.cell_id,
+            "total_steps": self.context.total_steps,
+            "fingerprint": self.fingerprint,
+            "numeric_drift": drift,
+            "progress": progress,
+        }
+
+    def _check_initial_loss(self) -> None:
+        """Compare the loss before the first update with ln V: no arm may start ill."""
+        batch = torch.from_numpy(self.batches.batch(0)[: self.micro_windows])
+        batch = batch.to(self.context.device)
+        loss_nats = float(self.model.nats(batch[:, :-1], batch[:, 1:], self.dtype).mean())
+        uniform_nats = math.log(self.context.data.vocab_size)
+        text = f"the loss starts at {loss_nats:.3f} nats, ln V is {uniform_nats:.3f}"
+        if not loss_nats <= uniform_nats + 1.0:
+            raise BrokenArm(
+                f"broken arm: {text}", "lower model.embedding_std, or drop the scales of the model"
+            )
+        if loss_nats > uniform_nats * 1.05:
+            self.context.warn(f"{text}: more than 5 % above; compare arms with care")
+
+    def _is_frozen(self, name: str) -> bool:
+        """Say whether the configuration keeps a parameter from moving: its role's rate is 0."""
+        for group in self.optimizer.param_groups:
+            if any(p is self.model.get_parameter(name) for p in group["params"]):
+                return bool(group["base_rate"] == 0)
+        return False
+
+    def _note_gradients(self) -> None:
+        self.without_gradient = {
+            name
+            for name in self.without_gradient
+            if (gradient := self.model.get_parameter(name).grad) is None or not gradient.any()
+        }
+
+    def _check_moved(self) -> None:
+        """Fail the cell if a tensor never received a gradient or never moved."""
+        if self.progress.step == 0:
+            return
+        if self.without_gradient and self.train_tokens:
+            names = ", ".join(sorted(self.without_gradient))
+            raise BrokenArm(f"broken arm: no gradient ever reached {names}")
+        now = parameter_digests(self.model)
+        still = [
+            name
+            for name, digest in now.items()
+            if digest == self.initial_parameters[name] and not self._is_frozen(name)
+        ]
+        if still:
+            raise BrokenArm(f"broken arm: never moved in training: {', '.join(still)}")

@@ -1,0 +1,54 @@
+"""SIGINT and SIGTERM, polled at safe points.
+
+The first signal is remembered and `poll` raises `Interrupted` at the next safe point; the second
+ends the process at once. Nothing else is done inside a handler.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tyro_cli.errors import Interrupted
+
+
+class StopRequest:
+    """A request to stop, made by a signal or by the death of the process that started us.
+
+    Args:
+        parent: A process whose death counts as SIGTERM.
+    """
+
+    def __init__(self, parent: int | None = None) -> None:
+        self.signal_number: int | None = None
+        self.on_second: Callable[[], object] = lambda: None
+        self._parent = parent
+
+    def handle(self, signal_number: int, frame: FrameType | None) -> None:
+        """Remember the first signal; end the process on the second."""
+        if self.signal_number is not None:
+            self.on_second()
+            os._exit(128 + signal_number)
+        self.signal_number = signal_number
+
+    def poll(self) -> None:
+        """Raise `Interrupted` if a stop was asked for."""
+        if self._parent is not None and os.getppid() != self._parent:
+            self.signal_number = self.signal_number or signal.SIGTERM
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+
+@contextmanager
+def polled_signals(parent: int | None = None) -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a `StopRequest` for the length of the block."""
+    request = StopRequest(parent)
+    previous = {
+        number: signal.signal(number, request.handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
