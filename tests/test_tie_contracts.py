@@ -64,7 +64,9 @@ def test_a_tied_softmax_really_uses_the_embedding() -> None:
 
 
 def test_the_tie_survives_a_dtype_move() -> None:
-    model = tiny.tiny_model(tying="in-out").to(torch.float64).to(torch.float32)
+    model = tiny.tiny_model(tying="in-out")
+    assert shares(model)
+    model.to(torch.float64).to(torch.float32)
     assert shares(model)
     verify_tie(model)
 
@@ -186,6 +188,7 @@ def test_the_training_loss_gives_the_shared_matrix_both_gradients(family: str) -
         loss_of(model).backward()
     total = untied.embedding.weight.grad + untied.head.weight.grad
     torch.testing.assert_close(tied.embedding.weight.grad, total, rtol=1e-4, atol=1e-6)
+    assert untied.head.weight.grad.abs().max() > 0 < untied.embedding.weight.grad.abs().max()
 
 
 @pytest.mark.parametrize(("tied_role", "rate"), [("head", 3.0), ("embedding", 0.5)])

@@ -38,6 +38,11 @@ def settings(**model: Any) -> Settings:
     )
 
 
+def training(**changes: Any) -> dict[str, Any]:
+    """Return the training section of `settings` with changes, as plain values."""
+    return settings().training.model_dump(mode="json", exclude_none=True) | changes
+
+
 def model_config(**model: Any) -> ModelConfig:
     """Return a tiny model section."""
     return settings(**model).model

@@ -79,20 +79,16 @@ def test_a_finished_cell_keeps_best_and_last_without_optimizer_state(tmp_path: P
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    Trainer(tiny.context(tmp_path, training=_training(budget={"steps": 60}))).run()
+    Trainer(tiny.context(tmp_path, training=tiny.training(budget={"steps": 60}))).run()
     losses = [r["loss_nats"] for r in read_records(tmp_path / "metrics.jsonl") if "loss_nats" in r]
     assert losses[-1] < losses[0] - 0.5
-
-
-def _training(**changes: Any) -> dict[str, Any]:
-    return tiny.settings().training.model_dump(mode="json", exclude_none=True) | changes
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(tmp_path: Path) -> None:
     weights = []
     for micro in (8, 16, 32):
         folder = tmp_path / str(micro)
-        training = _training(micro_batch_tokens=micro, budget={"steps": 3})
+        training = tiny.training(micro_batch_tokens=micro, budget={"steps": 3})
         Trainer(tiny.context(folder, training=training)).run()
         weights.append(load_file(folder / "checkpoints" / "last-00000003" / "model.safetensors"))
     for other in weights[1:]:
@@ -101,7 +97,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(tmp_path: Path) ->
 
 
 def test_early_stopping_ends_a_cell_that_no_longer_improves(tmp_path: Path) -> None:
-    training = _training(
+    training = tiny.training(
         budget={"steps": 400},
         early_stopping={"patience": 2},
         optimizer={"learning_rate": 0.05},

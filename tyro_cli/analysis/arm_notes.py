@@ -1,7 +1,8 @@
 """Sentences about the arms of a run that stand below its tables.
 
-Invariant: every setting in which an arm differs from the baseline is named, whether it was declared,
-solved by `match`, or the tie itself; nothing that could explain a difference stays hidden.
+Invariant: every setting in which an arm differs from the baseline is named, whether it was
+declared, solved by `match`, or the tie itself; nothing that could explain a difference stays
+hidden, and no saving is printed that its formula does not confirm.
 """
 
 from collections.abc import Mapping

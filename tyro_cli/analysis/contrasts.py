@@ -57,6 +57,7 @@ class Contrast:
         learning_rates: The rates of the arm and of the baseline.
         shared_rate: Whether no learning rate of any role differs between the arms.
         extended: Whether seeds were added after results had been seen.
+        drifted: Cells that were resumed under another numeric fingerprint, by the user's leave.
         forced: Warning that the values have different signatures, or "".
     """
 
@@ -77,6 +78,7 @@ class Contrast:
     learning_rates: tuple[float, float] | None
     shared_rate: bool
     extended: bool
+    drifted: tuple[str, ...]
     forced: str
 
     @property
@@ -223,6 +225,12 @@ def contrast(
         )
         and all(a.training.learning_rate == b.training.learning_rate for a, b in pairs.values()),
         extended=_extended_after_looking(run, arm, baseline),
+        drifted=tuple(
+            f"{result.arm} seed {result.seed}"
+            for pair in pairs.values()
+            for result in pair
+            if result.pairing.numeric_drift
+        ),
         forced=forced,
     )
 
@@ -258,14 +266,17 @@ def document_contrast(
         split: The split that was scored.
 
     Returns:
-        None where there are fewer than two documents, or none of the metric's units.
+        None where there are no per-document scores, fewer than two documents, other documents in
+        the two cells, or none of the metric's units.
 
     Raises:
-        DamagedRecord: Per-document sums are missing, or not those of the same documents.
+        DamagedRecord: The file of per-document scores is damaged.
     """
     unit = UNIT_OF_METRIC[metric]
-    first = run.cells[arm, seed].document_scores(split)
-    second = run.cells[baseline, seed].document_scores(split)
+    cells = (run.cells[arm, seed], run.cells[baseline, seed])
+    if not all(cell.has_document_scores for cell in cells):
+        return None
+    first, second = (cell.document_scores(split) for cell in cells)
     counts = first.counts(unit)
     same = counts.shape == second.nats.shape and bool((counts == second.counts(unit)).all())
     if not same or len(counts) < 2 or counts.sum() == 0:

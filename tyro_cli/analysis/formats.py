@@ -22,7 +22,7 @@ FORMAT = 1
 SUM_TOLERANCE = 1e-6
 """Relative room for rounding where a recorded number must equal one computed from other records."""
 
-Hash = Annotated[str, Field(pattern=r"\A[0-9a-f]{8,64}\Z")]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -104,6 +104,8 @@ class Pairing(Record):
     initial_parameters: dict[str, InitialParameter] = Field(min_length=1)
     batches: list[Annotated[tuple[Count, Hash], Field(strict=False)]]
     fingerprint: dict[str, Any] = Field(min_length=1)
+    numeric_drift: list[dict[str, Any]] = []
+    """Resumes under another fingerprint that the user allowed."""
 
 
 class Training(Record):

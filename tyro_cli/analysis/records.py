@@ -68,6 +68,11 @@ class CellRecord:
     result: CellResult | None
     performance: Performance | None
 
+    @property
+    def has_document_scores(self) -> bool:
+        """Whether per-document scores were kept (a run published as tables may leave them out)."""
+        return (self.folder / "documents.npz").is_file()
+
     def document_scores(self, split: Split) -> DocumentScores:
         """Read the per-document sums of one split (they are not kept in memory).
 
@@ -167,7 +172,8 @@ def _read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellRec
     try:
         cell_folder = inside(folder, arm, f"seed-{seed}")
     except UsageError as error:
-        raise _damaged(folder / "manifest.json", f"arms.{arm}: {error.message}") from error
+        problem = f"arms.{arm}: {error.message}"
+        raise _damaged(folder / "manifest.json", problem, error.remedy) from error
     result_path = cell_folder / "result.json"
     if not result_path.is_file():
         return CellRecord(arm, seed, cell_folder, "unfinished", None, None)

@@ -1,45 +1,38 @@
 """The tables of a run: parameters, perplexity, contrasts and performance.
 
-Invariant: a table is a pure function of the records. Every planned cell stands in it, done, diverged
-or unfinished; perplexity is derived from means in nats, never averaged; a metric whose signatures
-differ is left out and said so. Times and memory stand in `performance` only, so that all other
-tables are byte-identical wherever the cells ran. How values look is left to `rendering`.
+Invariant: a table is a pure function of the records, and every planned cell stands in it, done,
+diverged or unfinished. Times and memory stand in `performance` only, so that all other tables are
+byte-identical wherever the cells ran. The perplexity table is in `perplexity_tables`; how values
+look is left to `rendering`.
 """
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from tyro_cli.analysis.arm_notes import difference_notes, saving_note, tie_notes
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.contrasts import (
     UNIT_OF_METRIC,
     Contrast,
+    check_metric,
     contrast,
     document_contrast,
     seeds_in_words,
 )
-from tyro_cli.analysis.formats import (
-    At,
-    CellResult,
-    LedgerRecord,
-    Metric,
-    Split,
-    exp_or_none,
-)
-from tyro_cli.analysis.records import CellRecord, RunRecords
-from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
+from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
+from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
+from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
 
-SPLITS: tuple[Split, ...] = ("test", "valid")
-
-SCORE_COLUMNS = (
-    Column("nats_per_token", "nats/token", "number"),
-    Column("token_perplexity", "token ppl", "number", 2),
-    Column("nats_per_word", "nats/word", "number", on_screen=False),
-    Column("word_perplexity", "word ppl", "number", 2),
-    Column("bits_per_byte", "bits/byte", "number"),
-)
+__all__ = [
+    "Column",
+    "Table",
+    "all_tables",
+    "contrast_table",
+    "parameter_table",
+    "performance_table",
+    "perplexity_table",
+]
 
 PERFORMANCE_COLUMNS = (
     Column("train_tokens_per_second", "tokens/s", "number", 0),
@@ -56,7 +49,7 @@ CONTRASTED: tuple[Metric, ...] = ("nats_per_word", "nats_per_token", "bits_per_b
 def all_tables(
     run: RunRecords,
     baseline: str | None = None,
-    metric: Metric | None = None,
+    metric: str | None = None,
     *,
     force: bool = False,
 ) -> dict[str, Table]:
@@ -69,6 +62,7 @@ def all_tables(
         force: Set numbers of different signature beside each other.
 
     Raises:
+        UsageError: There is no such metric.
         NothingMatched: The run has no such arm.
         RunFolderError: The numbers to compare have different signatures, and `force` is not set.
     """
@@ -116,54 +110,10 @@ def parameter_table(run: RunRecords, baseline: str | None = None) -> Table:
     return Table("parameters", title, tuple(columns), tuple(rows), tuple(notes))
 
 
-def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: bool = False) -> Table:
-    """Return, for each arm and split, the mean over seeds and every seed's value.
-
-    Raises:
-        RunFolderError: No metric has one signature in all cells, and `force` is not set.
-    """
-    against = run.baseline(baseline)
-    withheld, notes = _withheld_metrics(run, force=force)
-    rows = []
-    for arm in run.arms:
-        cells = tuple(run.cells_of(arm))
-        for split in SPLITS:
-            rows.append(_mean_row(arm, split, cells))
-            rows += [_score_row(cell, split) for cell in cells]
-    kept = tuple(
-        {key: value for key, value in row.items() if (row["split"], key) not in withheld}
-        for row in rows
-    )
-    columns = (
-        Column("arm", "arm"),
-        Column("split", "split"),
-        Column("seed", "seed"),
-        Column("status", "cell"),
-        *SCORE_COLUMNS,
-        Column("last_nats_per_token", "nats/token, last", "number", on_screen=False),
-        Column("last_word_perplexity", "word ppl, last", "number", 2),
-        Column("gap_nats", "gap", "signed"),
-        Column("last_gap_nats", "gap, last", "signed", on_screen=False),
-        Column("best_step", "best step", "integer"),
-        Column("still_improving", "improving"),
-    )
-    explanation = (
-        "Scores of the best-valid checkpoint; `last` is the last one. Perplexity of a mean is "
-        "exp(mean nats). Gap: nats per token, valid minus a part of train of valid's size."
-    )
-    return Table(
-        "perplexity",
-        f"Perplexity of {run.manifest.name}",
-        columns,
-        kept,
-        (explanation, *notes, *difference_notes(run, against), *_signature_notes(run, withheld)),
-    )
-
-
 def contrast_table(
     run: RunRecords,
     baseline: str | None = None,
-    metric: Metric | None = None,
+    metric: str | None = None,
     *,
     force: bool = False,
 ) -> Table:
@@ -173,27 +123,28 @@ def contrast_table(
         RunFolderError: The numbers to compare have different signatures, and `force` is not set.
     """
     against = run.baseline(baseline)
+    asked_for = None if metric is None else check_metric(metric)
     others = [arm for arm in run.arms if arm != against]
     rows: list[Row] = []
     notes: list[str] = []
     for arm in others:
         decisive = decisive_contrast(run, arm, against, force=force)
-        shown: list[tuple[Metric, Split, At]] = (
-            [(name, "test", "best") for name in CONTRASTED] if metric is None else []
-        )
-        main = decisive.metric if metric is None else metric
-        shown += [(main, "test", "best")] if metric is not None else []
-        shown += [(main, "valid", "best"), (main, "test", "last")]
+        main = asked_for or decisive.metric
+        shown: list[tuple[Metric, Split, At]] = [
+            *((name, "test", "best") for name in (CONTRASTED if asked_for is None else [main])),
+            (main, "valid", "best"),
+            (main, "test", "last"),
+        ]
         for name, split, at in shown:
             try:
                 one = contrast(run, arm, against, name, split, at, force=force)
             except RunFolderError as error:
-                if metric is not None:
+                if asked_for is not None:
                     raise
                 notes.append(f"Left out: {error.message}.")
                 continue
             rows.append(_contrast_row(one))
-        notes.append(verdict_of(run, arm, against, force=force).sentence)
+        notes.append(f"Verdict: {verdict_of(run, arm, against, force=force).sentence}")
         notes += _document_notes(run, decisive)
     if len(others) > 1:
         notes.append(
@@ -215,7 +166,8 @@ def contrast_table(
             Column("arm", "arm"),
             Column("baseline", "baseline", on_screen=False),
             Column("metric", "metric"),
-            Column("scored", "scored"),
+            Column("split", "split"),
+            Column("checkpoint", "checkpoint"),
             Column("seeds", "seeds", on_screen=False),
             Column("arm_values", "arm by seed", "numbers", on_screen=False),
             Column("baseline_values", "baseline by seed", "numbers", on_screen=False),
@@ -242,7 +194,7 @@ def performance_table(run: RunRecords) -> Table:
             row: dict[str, CellValue] = {
                 "arm": arm,
                 "seed": str(cell.seed),
-                "status": _status(cell),
+                "status": status_in_words(cell),
             }
             if cell.performance is not None:
                 for column in PERFORMANCE_COLUMNS:
@@ -313,128 +265,13 @@ def _counted_notes(run: RunRecords, arms: Sequence[str]) -> list[str]:
     return [f"Unique storage in the trained models equals the ledger in {', '.join(counted)}."]
 
 
-def _status(cell: CellRecord) -> str:
-    if cell.result is not None and cell.result.diverged is not None:
-        return f"diverged at step {cell.result.diverged.step:,}"
-    return cell.status
-
-
-def _score_row(cell: CellRecord, split: Split) -> Row:
-    row: dict[str, CellValue] = {
-        "arm": cell.arm,
-        "split": split,
-        "seed": str(cell.seed),
-        "status": _status(cell),
-    }
-    result = cell.result
-    if result is None or cell.status != "done":
-        return row
-    best, last = result.scores(split, "best"), result.scores(split, "last")
-    for column in SCORE_COLUMNS:
-        row[column.key] = getattr(best, column.key)
-    row["last_nats_per_token"] = last.nats_per_token
-    row["last_word_perplexity"] = last.word_perplexity
-    if split == "valid":
-        improving = result.training.still_improving
-        row["gap_nats"] = result.evaluation("best").generalisation_gap_nats
-        row["last_gap_nats"] = result.evaluation("last").generalisation_gap_nats
-        row["best_step"] = result.evaluation("best").step
-        row["still_improving"] = None if improving is None else ("yes" if improving else "no")
-    return row
-
-
-def _mean_row(arm: str, split: Split, cells: Sequence[CellRecord]) -> Row:
-    """Average what may be averaged: nats and bits; a perplexity is that of the mean in nats."""
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
-    row: dict[str, CellValue] = {
-        "arm": arm,
-        "split": split,
-        "seed": "mean",
-        "status": f"{len(done)}/{len(cells)} done",
-    }
-    if not done:
-        return row
-    best = [result.scores(split, "best") for result in done]
-    last = [result.scores(split, "last") for result in done]
-    row["nats_per_token"] = _mean([scores.nats_per_token for scores in best])
-    row["nats_per_word"] = _mean([scores.nats_per_word for scores in best])
-    row["bits_per_byte"] = _mean([scores.bits_per_byte for scores in best])
-    row["token_perplexity"] = _perplexity([scores.nats_per_token for scores in best])
-    row["word_perplexity"] = _perplexity([scores.nats_per_word for scores in best])
-    row["last_nats_per_token"] = _mean([scores.nats_per_token for scores in last])
-    row["last_word_perplexity"] = _perplexity([scores.nats_per_word for scores in last])
-    if split == "valid":
-        row["gap_nats"] = _mean([one.evaluation("best").generalisation_gap_nats for one in done])
-        row["last_gap_nats"] = _mean(
-            [one.evaluation("last").generalisation_gap_nats for one in done]
-        )
-        improving = sum(one.training.still_improving is True for one in done)
-        row["still_improving"] = f"{improving}/{len(done)}"
-    return row
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
-
-
-def _perplexity(nats: Sequence[float | None]) -> float | None:
-    mean = _mean(nats)
-    return None if mean is None else exp_or_none(mean)
-
-
-def _withheld_metrics(run: RunRecords, *, force: bool) -> tuple[set[tuple[str, str]], list[str]]:
-    """Return the (split, column) that must not stand in one table, and why, in sentences."""
-    results = {f"{result.arm} seed {result.seed}": result for result in run.results()}
-    withheld: set[tuple[str, str]] = set()
-    notes = []
-    for split in SPLITS:
-        for column in SCORE_COLUMNS:
-            measured = _measured(results, split, column.key)
-            difference = mixed_signatures(signatures_of(measured, split, column.key))
-            if not difference:
-                continue
-            if force:
-                notes.append(f"Forced: {split} {column.key}: {difference}.")
-                continue
-            withheld |= {(split, column.key), (split, f"last_{column.key}")}
-            notes.append(f"Left out: {split} {column.key}: {difference}.")
-    if results and len(withheld) == 2 * len(SPLITS) * len(SCORE_COLUMNS):
-        raise RunFolderError(
-            f"{run.folder}: no metric was computed in one way by all cells. {notes[0]}",
-            "Give all arms one evaluation, or insist with --force.",
-        )
-    return withheld, notes
-
-
-def _measured(results: dict[str, CellResult], split: Split, metric: str) -> dict[str, CellResult]:
-    """Return the results that have a value: what is n/a needs no signature."""
-    return {
-        label: result
-        for label, result in results.items()
-        if getattr(result.scores(split, "best"), metric) is not None
-    }
-
-
-def _signature_notes(run: RunRecords, withheld: set[tuple[str, str]]) -> list[str]:
-    """Print how each metric was computed, from the first cell that has it."""
-    results = {f"{result.arm} seed {result.seed}": result for result in run.results()}
-    notes = []
-    for split in SPLITS:
-        for metric in ("token_perplexity", "word_perplexity", "bits_per_byte"):
-            measured = _measured(results, split, metric)
-            if measured and (split, metric) not in withheld:
-                signature = next(iter(measured.values())).signature(split, metric)
-                notes.append(f"{metric.replace('_', ' ').capitalize()}, {split}: `{signature}`.")
-    return notes
-
-
 def _contrast_row(one: Contrast) -> Row:
     row: dict[str, CellValue] = {
         "arm": one.arm,
         "baseline": one.baseline,
-        "metric": one.metric.replace("_", " "),
-        "scored": f"{one.split}, {one.at}",
+        "metric": one.metric,
+        "split": one.split,
+        "checkpoint": one.at,
         "pairs_verified": one.pairs_in_words(),
     }
     if one.unavailable:
@@ -462,16 +299,18 @@ def _document_notes(run: RunRecords, decisive: Contrast) -> list[str]:
     if len(decisive.seeds) < 2:
         return []
     intervals = []
+    num_documents = 0
     for seed in decisive.seeds:
         over = document_contrast(run, decisive.arm, decisive.baseline, seed, decisive.metric)
         if over is None:
             return []
+        num_documents = over.num_documents
         intervals.append(
             f"{seeds_in_words([seed])} {over.difference:+.4f} "
             f"[{over.interval.low:+.4f}, {over.interval.high:+.4f}]"
         )
     return [
-        f"{decisive.arm} - {decisive.baseline} over the {over.num_documents:,} test documents, "
+        f"{decisive.arm} - {decisive.baseline} over the {num_documents:,} test documents, "
         f"two fixed checkpoints at a time, {UNIT_OF_METRIC[decisive.metric]} as the unit, "
         f"95 % intervals: {'; '.join(intervals)}."
     ]

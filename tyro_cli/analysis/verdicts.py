@@ -83,7 +83,8 @@ def verdict(
     sentences = [
         f"{contrast.arm} against {contrast.baseline}: {text}.",
         *_numbers(contrast, documents),
-        *_seeds_in_question(kind, contrast, margin, margin_nats),
+        f"Pairs verified: {contrast.pairs_in_words()}.",
+        *_margin_and_seeds(kind, contrast, margin, margin_nats),
         *_what_is_missing(contrast),
     ]
     if contrast.metric == "nats_per_token":
@@ -208,11 +209,12 @@ def _numbers(contrast: Contrast, documents: DocumentBootstrap | None) -> list[st
         sentence += f" at {seeds_in_words(contrast.seeds)}"
     if contrast.perplexity_ratio is not None:
         sentence += f" (perplexity ratio {contrast.perplexity_ratio:.4f})"
-    sentences = [f"{sentence}, {contrast.at} checkpoints, {_rates(contrast)}."]
+    of_what = "-valid" if contrast.at == "best" else ""
+    sentences = [f"{sentence}, {contrast.at}{of_what} checkpoints, {_rates(contrast)}."]
     if len(contrast.seeds) > 1:
         return sentences
     if documents is None:
-        return [*sentences, "There are too few documents for an interval over documents."]
+        return [*sentences, "An interval over documents needs two documents with scores."]
     over = documents.interval
     return [
         *sentences,
@@ -232,15 +234,22 @@ def _rates(contrast: Contrast) -> str:
     return f"rates {arm_rate:g} for {contrast.arm} and {baseline_rate:g} for {contrast.baseline}"
 
 
-def _seeds_in_question(
+def _margin_and_seeds(
     kind: Kind, contrast: Contrast, margin: float, margin_nats: float
 ) -> list[str]:
-    """Say how many seeds would answer, where the verdict is that one cannot tell."""
-    if kind != "cannot-tell":
+    """Set the 90 % interval against the margin; say how many seeds would answer what is open."""
+    if kind not in ("better-small", "equivalent", "cannot-tell"):
         return []
+    in_words = f"{margin_in_words(margin)} ({margin_nats:.5f} nats)"
+    if kind != "cannot-tell":
+        within = contrast.interval(0.90)
+        assert within is not None
+        return [
+            f"The 90 % interval [{within.low:+.4f}, {within.high:+.4f}] "
+            f"lies within the margin of {in_words}."
+        ]
     half_width = _interval(contrast).half_width
     seeds = seeds_needed(contrast.differences, margin_nats)
-    in_words = f"{margin_in_words(margin)} ({margin_nats:.5f} nats)"
     basis = "by the upper 80 % bound of the spread"
     if seeds > MOST_SEEDS_NAMED:
         many = f"more than {MOST_SEEDS_NAMED:,} seeds"
@@ -273,6 +282,10 @@ def _what_is_missing(contrast: Contrast) -> list[str]:
         f"No contrast at seed {seed}, the pair is not verified: {reason}."
         for seed, reason in contrast.mismatches.items()
     ]
+    if contrast.drifted:
+        sentences.append(
+            f"Resumed under another numeric fingerprint: {', '.join(contrast.drifted)}."
+        )
     if contrast.unpaired_seeds:
         sentences.append(
             f"Planned for one of the two arms only: {seeds_in_words(contrast.unpaired_seeds)}."

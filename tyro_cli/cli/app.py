@@ -110,7 +110,7 @@ def _print_error(error: WtieError) -> None:
     if isinstance(error, Interrupted):
         typer.echo(error.message, err=True)
         if error.remedy:
-            typer.echo(f"  resume with: {error.remedy}", err=True)
+            typer.echo(f"  {error.remedy}", err=True)
         return
     typer.echo(f"error: {error.message}", err=True)
     if error.remedy:

@@ -72,12 +72,12 @@ def compare(
 
     Reads records only: nothing is trained and nothing written.
     """
-    from tyro_cli.analysis.records import load_run
-
     if format_ not in FORMATS:
         raise UsageError(f"--format {format_!r} is unknown", f"one of {', '.join(FORMATS)}")
     if fail_if is not None and fail_if not in GATES:
         raise UsageError(f"--fail-if {fail_if!r} is unknown", f"one of {', '.join(GATES)}")
+    from tyro_cli.analysis.records import load_run
+
     folders = runs or [newest_run(out)]
     loaded = [load_run(folder) for folder in folders]
     _refuse_mixed_runs(loaded, metric, force=force)
@@ -108,10 +108,6 @@ def _print(compared: list[Compared], format_: str) -> None:
     render = {"md": rendering.to_markdown, "csv": rendering.to_csv, "tex": rendering.to_latex}
     pieces = [render[format_](table) for each in compared for table in each.tables.values()]
     print_text("\n".join(piece.rstrip("\n") + "\n" for piece in pieces))
-    if format_ == "md":
-        for each in compared:
-            for verdict in each.verdicts.values():
-                print_line(f"\n**Verdict:** {verdict.sentence}")
 
 
 def _refuse_mixed_runs(runs: list["RunRecords"], metric: str | None, *, force: bool) -> None:

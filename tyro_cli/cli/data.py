@@ -7,7 +7,8 @@ from typing import Any
 import typer
 
 from tyro_cli.cli.options import ConfigOption, JsonOption, Overrides, checked_overrides
-from tyro_cli.cli.streams import print_json, print_line, result_console, warn
+from tyro_cli.cli.streams import print_json, print_line, warn
+from tyro_cli.cli.tables import draw_table
 
 BUILT_IN = {
     "kjv": "the King James text, about 4.1 MB; a document is a chapter (extra: corpora)",
@@ -68,8 +69,7 @@ def info(config: ConfigOption, overrides: Overrides = None, as_json: JsonOption 
     if as_json:
         print_json({"corpus": corpus.name, "format": data.format, "splits": splits})
         return
-    print_line(f"corpus: {corpus.name} ({data.format})")
-    _print_splits(splits)
+    _draw_splits(f"{corpus.name}, format {data.format}", splits)
 
 
 @app.command("prepare")
@@ -81,9 +81,9 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
     from tyro_cli.config.loading import load_experiment
     from tyro_cli.data.prepared import default_cache_folder, prepare_data
 
-    loaded = load_experiment(config, checked_overrides(overrides))
+    data = load_experiment(config, checked_overrides(overrides)).experiment.data
     prepared = prepare_data(
-        loaded.experiment.data,
+        data,
         base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
         on_progress=warn,
@@ -92,20 +92,24 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
     if as_json:
         print_json({"folder": str(prepared.folder), **facts})
         return
-    print_line(f"vocabulary: {prepared.vocab_size:,}")
+    tokenizer = f"{prepared.tokenizer_kind} vocabulary of {prepared.vocab_size:,}"
+    _draw_splits(f"{data.corpus}, {tokenizer}", facts["splits"])
     print_line(f"folder: {prepared.folder}")
-    _print_splits(facts["splits"])
 
 
-def _print_splits(splits: Mapping[str, Mapping[str, Any]]) -> None:
-    from rich.table import Table
+def _draw_splits(title: str, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    from tyro_cli.analysis.columns import Column, Table
 
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column("split")
-    columns = next(iter(splits.values())).keys()
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right", overflow="fold")
-    for split, facts in splits.items():
-        values = (facts[column] for column in columns)
-        table.add_row(split, *(f"{v:,}" if isinstance(v, int) else str(v)[:12] for v in values))
-    result_console().print(table)
+    keys = next(iter(splits.values()))
+    columns = [Column("split", "split")]
+    for key, value in keys.items():
+        if isinstance(value, int):
+            columns.append(Column(key, key.replace("_", " "), "integer"))
+        else:
+            columns.append(Column(key, key.replace("_", " ")))
+    rows = tuple(
+        {"split": split}
+        | {key: value[:12] if isinstance(value, str) else value for key, value in facts.items()}
+        for split, facts in splits.items()
+    )
+    draw_table(Table("splits", title, tuple(columns), rows))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tyro_cli.cli.options import JsonOption, Overrides, checked_overrides
-from tyro_cli.cli.streams import print_json
+from tyro_cli.cli.streams import print_json, warn
+from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,35 +43,60 @@ def params(
 
 
 def _count_experiment(config: Path, overrides: list[str], *, as_json: bool) -> None:
-    from tyro_cli.cli.tables import draw_ledgers
+    from tyro_cli.analysis.formats import Manifest
+    from tyro_cli.analysis.records import RunRecords
+    from tyro_cli.analysis.tables import parameter_table
     from tyro_cli.config.loading import load_experiment
     from tyro_cli.experiments.confounds import check_confounds
     from tyro_cli.ledger.ledger import ledger_of
-    from tyro_cli.ledger.matching import solve_matches
+    from tyro_cli.ledger.matching import NoMatch, solve_matches
 
     loaded = load_experiment(config, overrides)
     check_confounds(loaded)
     vocab_size = _vocab_size(loaded)
-    solved = solve_matches(loaded.arms, vocab_size)
-    ledgers = {name: ledger_of(arm.arm.settings, vocab_size) for name, arm in solved.items()}
+    try:
+        solved = solve_matches(loaded.arms, vocab_size)
+    except NoMatch as error:
+        raise loaded.error(f"arms.{error.arm}.match", error.message, error.remedy) from error
+    arms = {
+        name: {
+            "order": order,
+            "settings": arm.arm.settings.model_dump(mode="json"),
+            "match": arm.as_record(),
+            "ledger": ledger_of(arm.arm.settings, vocab_size).as_record(),
+        }
+        for order, (name, arm) in enumerate(solved.items())
+    }
     if as_json:
-        print_json({name: ledger.as_record() for name, ledger in ledgers.items()})
+        print_json({"vocab_size": vocab_size, "arms": arms})
         return
-    draw_ledgers(ledgers)
+    experiment = loaded.experiment
+    manifest = Manifest.model_validate(
+        {
+            "format": 1,
+            "run_id": "",
+            "name": experiment.name,
+            "task": experiment.task,
+            "baseline": experiment.baseline,
+            "margin": experiment.analysis.margin,
+            "vocab_size": vocab_size,
+            "arms": arms,
+            "plans": [],
+        }
+    )
+    draw_table(parameter_table(RunRecords(config.parent, manifest, {})))
 
 
 def _vocab_size(loaded: "LoadedExperiment") -> int:
     """Return the vocabulary's size; only a `word` one that no one counted needs the data."""
-    from tyro_cli.cli.streams import warn
     from tyro_cli.config.schema import BYTE_VOCAB_SIZE
+    from tyro_cli.data.prepared import default_cache_folder, prepare_data
 
     data = loaded.experiment.data
     if data.tokenizer.kind == "byte":
         return BYTE_VOCAB_SIZE
     if data.tokenizer.vocab_size is not None:
         return data.tokenizer.vocab_size
-    from tyro_cli.data.prepared import default_cache_folder, prepare_data
-
     warn("the vocabulary is counted from the corpus")
     prepared = prepare_data(
         data, base_folder=Path.cwd(), cache_folder=default_cache_folder(), on_progress=warn
@@ -79,6 +105,35 @@ def _vocab_size(loaded: "LoadedExperiment") -> int:
 
 
 def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -> None:
+    from tyro_cli.analysis.columns import Column, Table
+    from tyro_cli.ledger.huggingface import hf_ledger
 
     if overrides:
-        raise UsageError(f"{overrides[0]!r} changes nothing with --hf", "edit the file instead")
+        raise UsageError(f"{overrides[0]!r} changes nothing with --hf", "leave it out")
+    model = hf_ledger(path)
+    if as_json:
+        print_json(model.as_record())
+        return
+    rest = model.total - model.embedding - model.positions - model.head
+    counts = {
+        "token embedding": model.embedding,
+        "positions": model.positions,
+        "head": model.head,
+        "everything else": rest,
+        "total": model.total,
+    }
+    rows = tuple(
+        {"quantity": name, "value": count, "share": count / model.total}
+        for name, count in counts.items()
+    )
+    tie = "is tied, which saves" if model.tied else "is not tied; a tie would save"
+    note = (
+        f"The {model.model_type} model {tie} V x d = {model.vocab_size:,} x {model.d_model:,} = "
+        f"{model.saving:,} parameters, {100 * model.saving_share:.1f} % of the untied total."
+    )
+    columns = (
+        Column("quantity", "unique parameters"),
+        Column("value", "count", "integer"),
+        Column("share", "share", "percent", 1),
+    )
+    draw_table(Table("published", f"Parameters of {path}", columns, rows, (note,)))

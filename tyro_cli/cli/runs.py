@@ -4,6 +4,7 @@ A listing never fails because of one run: what cannot be read is named in its ro
 are those of the folder on disk.
 """
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import typer
 
 from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, RunArgument, list_runs
-from tyro_cli.cli.streams import print_json, print_line, result_console
+from tyro_cli.cli.streams import print_json, print_line
+from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import WtieError
 
 app = typer.Typer(help="List the runs, or show one.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,21 +32,28 @@ def list_(out: OutOption = RUNS_ROOT, as_json: JsonOption = False) -> None:
     if not records:
         print_line(f"{out} holds no run; train one: wtie train --config configs/quickstart.yaml")
         return
-    from rich.table import Table
+    from tyro_cli.analysis.columns import Column, Table
 
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for header in ("run", "arms", "seeds", "age", "size", "verdict"):
-        table.add_column(header, overflow="fold", vertical="top")
-    for record in records:
-        table.add_row(
-            record["name"],
-            ", ".join(record["arms"]),
-            f"{record['seeds_done']}/{record['seeds_planned']}",
-            _age(record["age_seconds"]),
-            _size(record["bytes"]),
-            record["problem"] or "; ".join(record["verdicts"].values()),
-        )
-    result_console().print(table)
+    rows = tuple(
+        {
+            "run": record["name"],
+            "arms": ", ".join(record["arms"]),
+            "seeds": f"{record['seeds_done']}/{record['seeds_planned']}",
+            "age": _age(record["age_seconds"]),
+            "size": record["bytes"],
+            "verdict": record["problem"] or "; ".join(record["verdicts"].values()),
+        }
+        for record in records
+    )
+    columns = (
+        Column("run", "run"),
+        Column("arms", "arms"),
+        Column("seeds", "seeds"),
+        Column("age", "age"),
+        Column("size", "size", "bytes"),
+        Column("verdict", "verdict"),
+    )
+    draw_table(Table("runs", f"Runs under {out}", columns, rows))
 
 
 @app.command("show")
@@ -66,30 +75,26 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         print_json({**_summary(run), "cells": cells, "manifest": manifest})
         return
     summary = _summary(run)
-    lines: list[tuple[str, str]] = [
-        ("run", str(run)),
-        ("baseline", records.manifest.baseline),
-        ("size", _size(summary["bytes"])),
-        ("created", str(manifest.get("created", "unknown"))),
-        ("command", " ".join(map(str, manifest.get("command", [])))),
-        (
-            "device",
-            f"{manifest.get('device')}, {manifest.get('precision')}, "
-            f"{manifest.get('threads')} threads a cell",
-        ),
-        *(
-            (name, _in_words(manifest.get(name)))
-            for name in ("data", "versions", "hardware", "git")
-        ),
-    ]
+    print_line(f"run: {run}")
+    print_line(f"size: {summary['bytes']:,} bytes")
+    print_line(f"command: {shlex.join(map(str, manifest.get('command') or []))}")
+    for name in ("created", "device", "precision", "threads", "git", "versions", "hardware"):
+        print_line(f"{name}: {_in_words(manifest.get(name))}")
+    for name, value in (manifest.get("data") or {}).items():
+        if name != "splits":
+            print_line(f"data {name}: {_in_words(value)}")
+    for split, facts in ((manifest.get("data") or {}).get("splits") or {}).items():
+        print_line(f"data {split}: {_in_words(facts)}")
+    print_line(f"baseline: {records.manifest.baseline}")
     for arm in records.arms:
+        print_line(f"arm {arm}: {records.manifest.arms[arm].ledger.total:,} parameters")
         differences = manifest["arms"][arm].get("differences") or {}
+        for path, values in differences.items():
+            print_line(f"  {path}: {' -> '.join(map(str, values))}")
         states = [f"{cell.seed} {cell.status}" for cell in records.cells_of(arm)]
-        lines.append((f"arm {arm}", f"{records.manifest.arms[arm].ledger.total:,} parameters"))
-        lines += [("", f"{path}: {a} -> {b}") for path, (a, b) in sorted(differences.items())]
-        lines.append(("", f"seeds: {', '.join(states) or 'none planned'}"))
-    lines += [(f"verdict {arm}", text) for arm, text in summary["verdicts"].items()]
-    _print_pairs(lines)
+        print_line(f"  seeds: {', '.join(states) or 'none planned'}")
+    for arm, text in summary["verdicts"].items():
+        print_line(f"verdict on {arm}: {text}")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -121,6 +126,9 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _in_words(value: Any) -> str:
+    """Return a record's value on one line."""
+    if value is None:
+        return "unknown"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_words(item)}" for key, item in value.items())
     if isinstance(value, list):
@@ -128,27 +136,8 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
-def _print_pairs(lines: list[tuple[str, str]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in lines:
-        table.add_row(name, text)
-    result_console().print(table)
-
-
 def _age(seconds: float) -> str:
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return "now"
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000 or unit == "GB":
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    raise AssertionError("the last unit ends the loop")

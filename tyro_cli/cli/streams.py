@@ -8,6 +8,7 @@ a name cannot change how a line looks. rich is imported only when something is d
 import json
 import os
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,9 +39,19 @@ def warn(text: str) -> None:
 
 
 def printable(text: str, stream: Any) -> str:
-    """Replace what the stream's encoding cannot say: an ASCII terminal is no reason to fail."""
+    """Return the text as the stream can show it, and without control characters.
+
+    A terminal that speaks only ASCII is no reason to fail, and text from a corpus, a model or a
+    record must not move the cursor or change a colour.
+    """
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    shown = "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) != "Cc"
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def result_console() -> "Console":

@@ -1,7 +1,7 @@
-"""Tables on a terminal: drawn at its width, every value as every other rendering shows it.
+"""What the commands show of a run, on a terminal and as JSON.
 
-A table that is too wide for the terminal is turned, so that each of its rows becomes a column;
-nothing is ever cut off. What a table holds belongs to `analysis`.
+Invariant: `train` and `compare` show the same tables and verdicts of the same records. Layout and
+content belong to `analysis`; here they meet a terminal's width and colour.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,7 @@ from tyro_cli.cli.streams import print_line, result_console, warn
 from tyro_cli.errors import NothingMatched, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-    from tyro_cli.analysis.columns import Column, Table
+    from tyro_cli.analysis.columns import Table
     from tyro_cli.analysis.records import RunRecords
     from tyro_cli.analysis.verdicts import Verdict
 
@@ -93,65 +91,21 @@ def warn_of_missing_cells(run: "RunRecords") -> None:
 
 def draw(compared: Compared) -> None:
     """Draw the tables of a run and say its verdicts."""
-    print_line(f"{compared.run.manifest.name} ({compared.run.folder})")
     for table in compared.tables.values():
-        print_line()
         draw_table(table)
-    for verdict in compared.verdicts.values():
         print_line()
-        _print_wrapped(f"Verdict: {verdict.sentence}")
+    console = result_console()
+    console.print(f"run: {compared.run.folder}", soft_wrap=True)
+    for verdict in compared.verdicts.values():
+        text = f"Verdict on {verdict.arm} against {verdict.baseline}: {verdict.text}"
+        console.print(text, style="bold", soft_wrap=True)
 
 
 def draw_table(table: "Table") -> None:
-    """Draw one table with its title above and its notes below."""
-    from rich.measure import Measurement
+    """Draw one table at the width of the terminal; what does not fit follows below."""
+    from tyro_cli.analysis.rendering import to_plain
 
     console = result_console()
-    upright = _upright(table)
-    fits = Measurement.get(console, console.options.update(max_width=10_000), upright)
-    print_line(table.title)
-    console.print(upright if fits.maximum <= console.width else _turned(table))
-    for note in table.notes:
-        _print_wrapped(note.replace("`", ""))
-
-
-def _columns(table: "Table") -> list["Column"]:
-    return [column for column in table.columns if column.on_screen]
-
-
-def _upright(table: "Table") -> "RichTable":
-    from tyro_cli.analysis.rendering import cell_text
-
-    drawn = _empty_table()
-    for column in _columns(table):
-        drawn.add_column(
-            column.header, justify="left" if column.kind == "text" else "right", overflow="fold"
-        )
-    for row in table.rows:
-        drawn.add_row(*(cell_text(column, row) for column in _columns(table)))
-    return drawn
-
-
-def _turned(table: "Table") -> "RichTable":
-    """Return the table with one line for each column and one column for each row."""
-    from tyro_cli.analysis.rendering import cell_text
-
-    drawn = _empty_table()
-    first, *others = _columns(table)
-    drawn.add_column(first.header, overflow="fold")
-    for row in table.rows:
-        drawn.add_column(cell_text(first, row), justify="right", overflow="fold")
-    for column in others:
-        drawn.add_row(column.header, *(cell_text(column, row) for row in table.rows))
-    return drawn
-
-
-def _empty_table() -> "RichTable":
-    from rich import box
-    from rich.table import Table as RichTable
-
-    return RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-
-
-def _print_wrapped(text: str) -> None:
-    result_console().print(text)
+    title, _, rest = to_plain(table, console.width).partition("\n")
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(rest, end="", soft_wrap=True)

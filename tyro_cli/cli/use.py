@@ -2,13 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tyro_cli.cli.options import JsonOption, RunArgument
-from tyro_cli.cli.streams import print_json, print_line, printable, result_console
+from tyro_cli.cli.streams import print_json, print_line, printable
+from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tyro_cli.analysis.columns import Column
 
 CHECKPOINTS = ("best", "last")
 
@@ -41,25 +45,33 @@ def evaluate(
     if as_json:
         print_json(records)
         return
-    from rich.table import Table
+    from tyro_cli.analysis.columns import Table
 
-    columns = list(dict.fromkeys(key for record in records for key in record))
-    signatures = list(dict.fromkeys(r["signature"] for r in records if r.get("signature")))
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in columns:
-        if column != "signature":
-            is_number = any(isinstance(record.get(column), int | float) for record in records)
-            table.add_column(
-                column.replace("_", " "),
-                justify="right" if is_number else "left",
-                overflow="fold",
-                vertical="bottom",
-            )
-    for record in records:
-        table.add_row(*(_shown(record.get(column)) for column in columns if column != "signature"))
-    result_console().print(table)
-    for signature in signatures:
-        print_line(f"signature: {signature}")
+    signatures = dict.fromkeys(str(record["signature"]) for record in records)
+    draw_table(
+        Table(
+            "scores",
+            f"Scores of {run.name}, {checkpoint} checkpoints",
+            score_columns(),
+            tuple(records),
+            tuple(f"`{signature}`" for signature in signatures),
+        )
+    )
+
+
+def score_columns() -> tuple["Column", ...]:
+    """Return the columns of `wtie eval`; `--json` has every number."""
+    from tyro_cli.analysis.columns import Column
+
+    return (
+        Column("arm", "arm"),
+        Column("seed", "seed", "integer"),
+        Column("split", "text"),
+        Column("nats_per_token", "nats/token", "number"),
+        Column("token_perplexity", "token ppl", "number", 2),
+        Column("word_perplexity", "word ppl", "number", 2),
+        Column("bits_per_byte", "bits/byte", "number"),
+    )
 
 
 def generate(
@@ -113,13 +125,3 @@ def generate(
 def _check_checkpoint(checkpoint: str) -> None:
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint!r} is unknown", "best or last")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "n/a"
-    if isinstance(value, float):
-        return f"{value:,.4f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tyro_cli.config.composing import Composer, FatalProblem, read_source
-from tyro_cli.config.messages import known_paths, nearest, shown, translate
+from tyro_cli.config.messages import known_paths, nearest, shown, translate, unknown_key
 from tyro_cli.config.overrides import apply_overrides
 from tyro_cli.config.positions import (
     Entry,
@@ -250,14 +250,11 @@ def _resolve_arms(
     """Merge and validate every arm; what is wrong in the base already is not said again."""
     arms: dict[str, Arm] = {}
     problems: list[Problem] = []
-    arms_entry = root.value.get("arms") if isinstance(root.value, Mapping) else None
+    layers = root.value if isinstance(root.value, Mapping) else {}
+    arms_entry = layers.get("arms")
     if arms_entry is None or not isinstance(arms_entry.node.value, Mapping):
         return arms, problems
-    base_entries = {
-        key: entry
-        for key, entry in root.value.items()  # type: ignore[union-attr]
-        if key in Settings.model_fields
-    }
+    base_entries = {key: entry for key, entry in layers.items() if key in Settings.model_fields}
     base = Node(root.place, base_entries)
     known_problems = {(problem.path, problem.message) for problem in base_problems}
     for name, entry in arms_entry.node.value.items():
@@ -278,14 +275,10 @@ def _resolve_arm(
     entries = dict(entry.node.value)
     match_entry = entries.pop("match", None)
     for key in [key for key in entries if key not in _ARM_SECTIONS]:
-        hint = nearest(key, (*_ARM_SECTIONS, "match"))
+        message = unknown_key(key, (*_ARM_SECTIONS, "match"))
         if key == "task":
-            hint = "; an arm cannot change the task"
-        elif not hint:
-            places = [p for p in known_paths(Settings) if p.rpartition(".")[2] == key]
-            guesses = [f"; did you mean '{places[0]}'?"] if places else []
-            hint = guesses[0] if guesses else f"; known here: {', '.join(_ARM_SECTIONS)}, match"
-        problems.append(Problem(entries.pop(key).place, f"arms.{name}.{key}", f"unknown key{hint}"))
+            message = "an arm cannot change the task"
+        problems.append(Problem(entries.pop(key).place, f"arms.{name}.{key}", message))
     override = Node(entry.place, entries)
     merged_data = plain(merge(base, override))
     settings = None

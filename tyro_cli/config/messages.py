@@ -108,20 +108,18 @@ def known_paths(root: type[Section], prefix: str = "") -> list[str]:
     return paths
 
 
-def unknown_key(key: str, path: Sequence[str | int], root: type[Section]) -> str:
-    """Return the message for a key that its section does not have."""
-    section = section_at(path, root)
-    known = list(section.model_fields) if section is not None else []
-    if section is Experiment:
-        known.append("extends")
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """Return the message for a key that its section does not have.
+
+    Args:
+        key: The key.
+        known: The keys that the section has.
+    """
+    elsewhere = [path for path in known_paths(Settings) if path.rpartition(".")[2] == key]
+    if len(elsewhere) == 1:
+        return f"unknown key here; did you mean '{elsewhere[0]}'?"
     guess = nearest(key, known)
-    if not guess:
-        elsewhere = [p for p in known_paths(Settings) if p.rpartition(".")[2] == key]
-        if elsewhere:
-            guess = f"; did you mean '{elsewhere[0]}'?"
-        elif known:
-            guess = f"; known here: {', '.join(known)}"
-    return f"unknown key{guess}"
+    return f"unknown key{guess}" if guess else f"unknown key; known here: {', '.join(known)}"
 
 
 def translate(
@@ -150,7 +148,10 @@ def translate(
         elif kind == "missing":
             problems.append(([path], "is missing", False))
         elif kind == "extra_forbidden":
-            message = unknown_key(str(path[-1]), path[:-1], root)
+            section = section_at(path[:-1], root)
+            known = list(section.model_fields) if section is not None else []
+            known += ["extends"] if section is Experiment else []
+            message = unknown_key(str(path[-1]), known)
             problems.append(([path], message, True))
         else:
             at_key = detail["loc"][-1:] == ("[key]",)

@@ -7,7 +7,7 @@ refused here is only what has no place in a tree.
 
 from collections.abc import Mapping, Sequence
 
-from tyro_cli.config.composing import Composer, FatalProblem
+from tyro_cli.config.composing import DEEPEST_NESTING, Composer, FatalProblem
 from tyro_cli.config.messages import nearest, shown
 from tyro_cli.config.positions import (
     ALTERNATIVES,
@@ -55,6 +55,8 @@ def _apply(root: Node, text: str, place: Place, problems: list[Problem]) -> Node
     problems.extend(composer.problems)
     if node is None:
         node = Node(place, None)
+    if dotted.count(".") > DEEPEST_NESTING:
+        raise FatalProblem(Problem(place, "", "the path has too many parts"))
     path = split_path(root, dotted)
     if path[0] == "extends":
         raise FatalProblem(Problem(place, "", "extends can stand in a file only"))

@@ -191,15 +191,11 @@ def split_path(root: Node, dotted: str) -> list[str]:
     path: list[str] = []
     node: Node | None = root
     while parts:
-        taken = 1
-        if node is not None and isinstance(node.value, Mapping):
-            for count in range(len(parts), 0, -1):
-                if ".".join(parts[:count]) in node.value:
-                    taken = count
-                    break
+        entries = node.value if node is not None and isinstance(node.value, Mapping) else {}
+        counts = range(len(parts), 0, -1)
+        taken = next((count for count in counts if ".".join(parts[:count]) in entries), 1)
         key = ".".join(parts[:taken])
-        parts = parts[taken:]
         path.append(key)
-        has_key = node is not None and isinstance(node.value, Mapping) and key in node.value
-        node = node.value[key].node if has_key else None  # type: ignore[union-attr, index, call-overload]
+        parts = parts[taken:]
+        node = entries[key].node if key in entries else None
     return path

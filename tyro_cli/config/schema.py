@@ -258,7 +258,7 @@ class Budget(Section):
         given = [key for key in BUDGET_KEYS if getattr(self, key) is not None]
         if len(given) != 1:
             found = " and ".join(given) if given else "none"
-            refuse([((*given[1:],), f"exactly one of {', '.join(BUDGET_KEYS)}; found {found}")])
+            refuse([((), f"exactly one of {', '.join(BUDGET_KEYS)}; found {found}")])
         return self
 
 

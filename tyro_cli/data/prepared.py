@@ -197,7 +197,7 @@ def open_prepared(folder: Path) -> PreparedData:
             train_fraction=record["train_fraction"],
             splits=splits,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedRecord(f"{folder / 'prepared.json'}: {error} is missing or wrong") from error
 
 
@@ -312,8 +312,8 @@ def _build(
                     should_stop=should_stop,
                 )
             write_array(new / f"{name}.tokens", split.tokens)
-            for array in _DOCUMENT_ARRAYS:
-                write_array(new / f"{name}.{array}", getattr(split, array))
+            documents_of_split = [getattr(split, array) for array in _DOCUMENT_ARRAYS]
+            write_array(new / f"{name}.documents", np.concatenate(documents_of_split))
             record["splits"][name] = {
                 "text_sha256": split.text_sha256,
                 **{count: getattr(split, count) for count in _COUNTS},
@@ -324,12 +324,12 @@ def _build(
 
 def _open_split(folder: Path, name: str, record: dict[str, Any]) -> TokenSplit:
     # The manifest has just vouched for the content; reading it all a second time adds nothing.
-    arrays: dict[str, Any] = {
-        array: open_array(folder / f"{name}.{array}", verify=False)
-        for array in ("tokens", *_DOCUMENT_ARRAYS)
-    }
+    starts, words, sizes = open_array(folder / f"{name}.documents", verify=False).reshape(3, -1)
     return TokenSplit(
-        **arrays,
+        tokens=open_array(folder / f"{name}.tokens", verify=False),
+        document_starts=starts,
+        document_words=words,
+        document_bytes=sizes,
         text_sha256=record["text_sha256"],
         **{count: record[count] for count in _COUNTS},
     )

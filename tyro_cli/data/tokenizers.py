@@ -138,12 +138,12 @@ def encode_documents(
         if num_characters >= SLICE_CHARACTERS:
             yield from encoded()
             pieces, pieces_of_document, num_characters = [], [], 0
-    if pieces:
+    if pieces_of_document:
         yield from encoded()
 
 
 def encode_prompt(tokenizer: "Tokenizer", text: str) -> list[int]:
-    """Return the token ids of a prompt, without `<eos>` around it.
+    """Return the token ids of a prompt; one without a token is the `<eos>` of a new text.
 
     Raises:
         DataError: The tokenizer cannot encode the text; the message says what in it.
@@ -166,7 +166,7 @@ def encode_prompt(tokenizer: "Tokenizer", text: str) -> list[int]:
                 + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
                 f"use words of the training text, or write {UNKNOWN} in their place",
             )
-    return ids
+    return ids or [EOS_ID]
 
 
 def decode_tokens(tokenizer: "Tokenizer", token_ids: Sequence[int]) -> str:
@@ -177,8 +177,8 @@ def decode_tokens(tokenizer: "Tokenizer", token_ids: Sequence[int]) -> str:
     if not is_word_tokenizer(tokenizer):
         text: str = tokenizer.decode(list(token_ids), skip_special_tokens=False)
         return text
-    words = [str(tokenizer.id_to_token(token_id)) for token_id in token_ids]
-    return " ".join(words).replace(f" {EOS} ", " \n ").replace(f" {EOS}", " \n")
+    words = (str(tokenizer.id_to_token(token_id)) for token_id in token_ids)
+    return " ".join("\n" if word == EOS else word for word in words)
 
 
 def is_word_tokenizer(tokenizer: "Tokenizer") -> bool:

@@ -59,6 +59,8 @@ def choose_workers(
     Raises:
         DeviceError: If the memory does not carry what was asked for, or not even one cell.
     """
+    if num_cells == 0:
+        return 1
     memory_bytes = available_memory_bytes()
     each = cell_bytes + WORKER_BYTES
     fitting = num_cells if memory_bytes is None else memory_bytes // each
@@ -72,7 +74,7 @@ def choose_workers(
             else "make the model smaller, or set training.micro_batch_tokens",
         )
     if asked is not None:
-        return min(asked, max(num_cells, 1))
+        return min(asked, num_cells)
     cores = 1 if device == "cuda" else available_cores()
     return max(1, min(num_cells, cores, fitting))
 

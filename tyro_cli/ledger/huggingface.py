@@ -25,6 +25,9 @@ _TIED_BY_DEFAULT = {
 }
 MODEL_TYPES = tuple(_TIED_BY_DEFAULT)
 
+# Sizes of a head where the file does not say so and d_model / num_heads is not it.
+_HEAD_SIZE_BY_DEFAULT = {"gemma": 256, "gemma2": 256, "qwen3": 128}
+
 _LARGEST_FIELD = 2**40
 _MISSING = object()
 
@@ -167,11 +170,13 @@ def _count_llama(fields: _Fields, model_type: str) -> PublishedModel:
             "num_key_value_heads",
             f"{key_heads} do not divide num_attention_heads {num_heads}",
         )
-    if fields.content.get("head_dim") is None and width % num_heads:
-        raise fields.error(
-            "num_attention_heads", f"{num_heads} heads do not divide hidden_size {width}"
-        )
-    head_size = fields.whole("head_dim", max(1, width // num_heads))
+    head_size = fields.whole("head_dim", _HEAD_SIZE_BY_DEFAULT.get(model_type, 0))
+    if not head_size:
+        head_size, rest = divmod(width, num_heads)
+        if rest:
+            raise fields.error(
+                "num_attention_heads", f"{num_heads} heads do not divide hidden_size {width}"
+            )
     query, key = num_heads * head_size, key_heads * head_size
     attention = width * (query + 2 * key) + query * width
     if model_type == "qwen2":

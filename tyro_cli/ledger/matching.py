@@ -36,27 +36,33 @@ class NoMatch(ConfigurationError):
 
 @dataclass(frozen=True)
 class SolvedArm:
-    """An arm whose match is solved.
+    """An arm whose settings are final, and how its match was solved if it asked for one.
 
     Attributes:
         arm: The arm, its settings holding the solved number.
-        by: The key that was solved for: `d_ff`, `d_model` or `num_layers`.
+        parameters: Unique parameters of the arm.
+        by: The key that was solved for: `d_ff`, `d_model` or `num_layers`; None without a match.
         value: The solved number.
         target_parameters: Parameters of the arm that is matched.
-        parameters: Parameters of this arm now.
-        difference: `parameters - target_parameters`: what whole numbers cannot reach.
     """
 
     arm: Arm
-    by: str
-    value: int
-    target_parameters: int
     parameters: int
-    difference: int
+    by: str | None = None
+    value: int | None = None
+    target_parameters: int | None = None
 
-    def as_record(self) -> dict[str, Any]:
-        """Return the match as the manifest keeps it."""
-        assert self.arm.match is not None
+    @property
+    def difference(self) -> int | None:
+        """Parameters beyond the target, which whole numbers cannot reach; None without a match."""
+        if self.target_parameters is None:
+            return None
+        return self.parameters - self.target_parameters
+
+    def as_record(self) -> dict[str, Any] | None:
+        """Return the match as the manifest keeps it; None without a match."""
+        if self.arm.match is None:
+            return None
         return {
             "by": self.by,
             "value": self.value,
@@ -68,7 +74,7 @@ class SolvedArm:
 
 
 def solve_matches(arms: Mapping[str, Arm], vocab_size: int) -> dict[str, SolvedArm]:
-    """Solve every arm that asks for a match; arms without one are not in the result.
+    """Return every arm in its order, with the matches solved.
 
     Args:
         arms: All arms by name.
@@ -79,16 +85,14 @@ def solve_matches(arms: Mapping[str, Arm], vocab_size: int) -> dict[str, SolvedA
     """
     solved = {}
     for name, arm in arms.items():
-        if arm.match is not None:
+        if arm.match is None:
+            parameters = _count(arm.settings.model, arm.settings, vocab_size)
+            solved[name] = SolvedArm(arm, parameters)
+        else:
             target = arms[arm.match.parameters_of].settings
             target_parameters = _count(target.model, target, vocab_size)
             solved[name] = _solve(arm, arm.match, target_parameters, vocab_size)
     return solved
-
-
-def with_matches(arms: Mapping[str, Arm], solved: Mapping[str, SolvedArm]) -> dict[str, Arm]:
-    """Return all arms in their order, the solved ones in the place of those that asked."""
-    return {name: solved[name].arm if name in solved else arm for name, arm in arms.items()}
 
 
 def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> SolvedArm:
@@ -119,14 +123,12 @@ def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> S
             high = middle
     best = min((low, high), key=lambda at: (abs(parameters_at(at) - target_parameters), at))
     model = ModelConfig.model_validate(_with(settings.model, by, best * step).model_dump())
-    parameters = _count(model, settings, vocab_size)
     return SolvedArm(
         arm=arm.model_copy(update={"settings": settings.model_copy(update={"model": model})}),
+        parameters=_count(model, settings, vocab_size),
         by=by,
         value=best * step,
         target_parameters=target_parameters,
-        parameters=parameters,
-        difference=parameters - target_parameters,
     )
 
 

@@ -40,10 +40,10 @@ def list_checkpoints(folder: Path, kind: Kind) -> list[tuple[int, Path]]:
     Of one step the folder itself comes first, then what it was about to replace when a crash
     came, youngest first. Unfinished and quarantined folders are not among them.
     """
-    if not folder.is_dir():
-        return []
     found: list[tuple[int, float, Path]] = []
     with storage_errors(folder, "read"):
+        if not folder.is_dir():
+            return []
         for path in folder.iterdir():
             match = _NAME.fullmatch(path.name)
             if match and match[1] == kind:

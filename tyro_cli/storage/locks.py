@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from tyro_cli.errors import LockHeld, StorageError
 from tyro_cli.storage.files import read_json, write_json
@@ -64,7 +64,7 @@ def owned(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _acquired(lock: Any, path: Path) -> bool:
+def _acquired(lock: BaseFileLock, path: Path) -> bool:
     with storage_errors(path, "lock"):
         try:
             lock.acquire()
@@ -94,8 +94,8 @@ def _process_exists(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it exists and belongs to someone else
+        pass
     return True
 
 

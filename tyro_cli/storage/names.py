@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from tyro_cli.errors import RunFolderError, UsageError
+from tyro_cli.storage.system import storage_errors
 
 MAX_NAME_LENGTH = 100
 _ALLOWED = re.compile(r"[A-Za-z0-9._-]+")
@@ -53,11 +54,14 @@ def inside(root: Path, *parts: str) -> Path:
     Raises:
         UsageError: A part is not a plain name.
         RunFolderError: A part is a symbolic link.
+        StorageError: The system refused.
     """
     path = root
     for part in parts:
         path = path / check_name(part, f"the name below {path}")
-        if path.is_symlink():
+        with storage_errors(path, "look at"):
+            is_link = path.is_symlink()
+        if is_link:
             raise RunFolderError(
                 f"{path} is a symbolic link, which could lead out of {root}",
                 "put the real file or folder in its place",

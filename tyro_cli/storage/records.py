@@ -79,7 +79,7 @@ class RecordWriter:
         self._path = path
         make_folder(path.parent)
         truncate_records(path, lambda _: True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         with storage_errors(path, "open"):
             self._descriptor = os.open(path, flags, 0o666)
             sync_folder(path.parent)

@@ -83,15 +83,15 @@ def open_regular(path: Path, max_bytes: int) -> BinaryIO:
         OSError: The system refused.
     """
     # Without O_NONBLOCK the opening of a pipe waits for a writer that may never come.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    status = os.fstat(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         problem = "is not a regular file"
     elif status.st_size > max_bytes:
         problem = f"has {status.st_size} bytes; at most {max_bytes} are read"
     else:
-        return file
-    file.close()
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     raise DamagedRecord(f"{path} {problem}", "remove it, or restore it from a copy")
 
 

@@ -1,0 +1,179 @@
+"""The ways out: two lines on stderr and the documented exit code, whatever went wrong."""
+
+import errno
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tyro_cli.cli import app as application
+from tyro_cli.errors import (
+    CellFailed,
+    GateFailed,
+    Interrupted,
+    NothingMatched,
+    StorageError,
+    UsageError,
+)
+
+
+def raise_from_schema(monkeypatch, error):
+    """Make `wtie schema` raise an error inside the command."""
+
+    def fail() -> str:
+        raise error
+
+    monkeypatch.setattr("tyro_cli.cli.reference.schema_text", fail)
+
+
+def test_a_configuration_error_shows_place_line_and_caret(wtie, golden, in_empty_folder):
+    wtie("init")
+    path = in_empty_folder / "wtie.yaml"
+    text = path.read_text().replace("tying: none", "tyng: none").replace("batch_t", "batch-t")
+    path.write_text(text)
+    result = wtie("train", "--config", "wtie.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    golden("configuration-error.txt", result.stderr)
+
+
+def test_an_unknown_key_on_the_command_line(wtie, golden, in_empty_folder):
+    wtie("init")
+    result = wtie("params", "--config", "wtie.yaml", "training.budget.tokns=4000")
+    assert result.exit_code == 2
+    golden("override-error.txt", result.stderr)
+
+
+def test_a_missing_file(wtie, in_empty_folder):
+    result = wtie("train", "--config", "nowhere.yaml")
+    assert result.exit_code == 2
+    assert "nowhere.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",),
+        ("train",),
+        ("train", "--nonsense"),
+        ("generate", "runs/x"),
+        ("generate", "runs/x", "--prompt", "a", "--temperature", "-1"),
+        ("compare", "--format", "xml"),
+        ("compare", "--fail-if", "better"),
+        ("eval", "runs/x", "--checkpoint", "newest"),
+        ("train", "--config", "a.yaml", "--device", "tpu"),
+        ("train", "--config", "a.yaml", "--workers", "0"),
+        ("train", "--config", "a.yaml", "--workers", "many"),
+        ("train", "--config", "a.yaml", "--threads", "-1"),
+        ("train", "--config", "a.yaml", "--seeds", "3-1"),
+        ("train", "--config", "a.yaml", "--arms", "tied,,untied"),
+        ("train", "--config", "a.yaml", "--arms", "tied,tied"),
+        ("train", "--config", "a.yaml", "tokens"),
+        ("train", "--config", "a.yaml", "=3"),
+        ("params",),
+        ("params", "--config", "a.yaml", "--hf", "config.json"),
+        ("params", "--hf", "config.json"),
+    ],
+)
+def test_usage_errors_exit_2_and_write_nothing(wtie, in_empty_folder, words):
+    result = wtie(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+    assert "bug" not in result.stderr
+    assert list(in_empty_folder.iterdir()) == []
+
+
+def test_a_configuration_without_its_option(wtie, in_empty_folder):
+    result = wtie("train", "--config", "a.yaml", "b.yaml")
+    assert result.stderr == (
+        "error: 'b.yaml' is not key=value\n  fix: name a configuration with --config b.yaml\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CellFailed("tied seed 0: no"), 1),
+        (StorageError("disk full"), 1),
+        (UsageError("wrong"), 2),
+        (GateFailed("closed"), 3),
+        (NothingMatched("none"), 5),
+    ],
+)
+def test_exit_codes(wtie, monkeypatch, error, code):
+    error.remedy = "do this"
+    raise_from_schema(monkeypatch, error)
+    result = wtie("schema")
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr == f"error: {error.message}\n  fix: do this\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_names_the_command_that_resumes(wtie, monkeypatch, number, code):
+    raise_from_schema(monkeypatch, Interrupted(number, "go on with: wtie train"))
+    result = wtie("schema")
+    assert result.exit_code == code
+    name = signal.Signals(number).name
+    assert result.stderr == f"stopped by {name}\n  go on with: wtie train\n"
+
+
+def test_ctrl_c_outside_training_is_quiet(wtie, monkeypatch):
+    raise_from_schema(monkeypatch, KeyboardInterrupt())
+    result = wtie("schema")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bug_is_called_one(wtie, monkeypatch):
+    raise_from_schema(monkeypatch, ZeroDivisionError("by zero"))
+    result = wtie("schema")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: this is a bug in wtie: ZeroDivisionError: by zero\n"
+        "  fix: run it again with WTIE_DEBUG=1 and report what it prints\n"
+    )
+
+
+def test_a_bug_shows_its_traceback_on_demand(wtie, monkeypatch):
+    monkeypatch.setenv("WTIE_DEBUG", "1")
+    raise_from_schema(monkeypatch, ZeroDivisionError("by zero"))
+    result = wtie("schema")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(wtie, in_empty_folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = wtie("schema", "--out", "schema.json")
+    assert result.exit_code == 1
+    assert "schema.json" in result.stderr
+    assert "bug" not in result.stderr
+    assert list(in_empty_folder.iterdir()) == []
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+    program = "import sys; from tyro_cli.cli.app import main; sys.exit(main(['schema']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait(timeout=60)
+    assert errors == b""
+    assert process.returncode == 1
+
+
+def test_main_reads_the_words_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["wtie", "--version"])
+    assert application.main() == 0
+    assert capsys.readouterr().out.startswith("wtie 0.")

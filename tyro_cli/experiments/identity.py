@@ -1,0 +1,91 @@
+"""Which results are the same: hashes of everything that decides a cell's numbers, and nothing else.
+
+Invariant: names, paths, arms' names, baseline, margin and seeds planned are in no hash; the content
+of the corpus stands for its path. What two ways of writing mean alike hashes alike, and `auto`
+precision is replaced by what it came to. `PROTOCOL` is raised whenever the same configuration would
+give other numbers than before.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tyro_cli.config.schema import Settings
+
+PROTOCOL = 1
+
+
+def cell_id(settings: Settings, seed: int, content_sha256: str, precision: str) -> str:
+    """Return the identity of a cell, 64 hex digits.
+
+    Args:
+        settings: What the arm resolves to, its match solved.
+        seed: The replicate.
+        content_sha256: Hash of the corpus: all three splits and their format.
+        precision: What `training.precision` came to: `fp32` or `bf16`.
+    """
+    return _sha256(_identity(settings, content_sha256, precision) | {"seed": seed})
+
+
+def run_id(base: Settings, content_sha256: str, precision: str) -> str:
+    """Return the identity of a run, 64 hex digits: arms and seeds are not in it.
+
+    Args:
+        base: The experiment's own settings, before any arm.
+        content_sha256: Hash of the corpus: all three splits and their format.
+        precision: What `training.precision` came to: `fp32` or `bf16`.
+    """
+    return _sha256(_identity(base, content_sha256, precision) | {"run": True})
+
+
+def settings_sha256(settings: Settings, precision: str) -> str:
+    """Return the hash of an arm's settings alone: what a redefined arm differs in."""
+    return _sha256({"settings": identifying_settings(settings, precision)})
+
+
+def resolved_record(settings: Settings) -> dict[str, Any]:
+    """Return settings as plain values, with what follows from other settings filled in.
+
+    Dropout is written by place, d_ff and embedding_std as the number that is used, and the
+    micro-batch and the stride as what leaving them out means: two ways to write one thing are
+    equal.
+    """
+    record = settings.model_dump(mode="json")
+    model, training, evaluation = record["model"], record["training"], record["evaluation"]
+    model["dropout"] = settings.model.dropouts.model_dump(mode="json")
+    model["d_ff"] = settings.model.resolved_d_ff
+    model["embedding_std"] = settings.model.resolved_embedding_std
+    if training["micro_batch_tokens"] is None:
+        training["micro_batch_tokens"] = training["batch_tokens"]
+    if evaluation["stride"] is None:
+        evaluation["stride"] = settings.data.context_length // 2
+    return record
+
+
+def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
+    """Return the settings that decide a cell's numbers, as plain values."""
+    record = resolved_record(settings)
+    data, training = record["data"], record["training"]
+    del data["corpus"], data["splits"]
+    if data["tokenizer"]["kind"] in ("word", "byte"):
+        # The corpus decides the size; writing it out only checks it.
+        del data["tokenizer"]["vocab_size"]
+    training["precision"] = precision
+    return record
+
+
+def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:
+    return {
+        "protocol": PROTOCOL,
+        "settings": identifying_settings(settings, precision),
+        "content_sha256": content_sha256,
+    }
+
+
+def _sha256(value: Mapping[str, Any]) -> str:
+    """Hash canonical JSON: sorted keys, no spaces, shortest decimals that read back the same."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
