@@ -178,6 +178,19 @@ def test_damaged_entry_is_made_again_and_never_used(
     assert {path.name: path.read_bytes() for path in second.folder.iterdir()} == content
 
 
+def test_entry_that_an_earlier_version_laid_out_otherwise_is_made_again(
+    corpus: Path, cache: Path, trainings: list[str]
+) -> None:
+    from tyro_cli.storage.manifests import write_manifest
+
+    folder = prepare(corpus, cache).folder
+    (folder / "train.documents").unlink()
+    (folder / "MANIFEST.json").unlink()
+    write_manifest(folder)  # whole by its own account
+    assert prepare(corpus, cache).splits["train"].num_documents == 16
+    assert trainings == ["word", "word"]
+
+
 def test_foreign_record_is_refused(corpus: Path, cache: Path) -> None:
     from tyro_cli.storage.manifests import write_manifest
 

@@ -91,13 +91,14 @@ def kills(work: Callable[[], object], prepare: Callable[[], object]) -> Iterator
         yield k
 
 
-def journal(work: Callable[[], object]) -> list[tuple[str, int | str, str]]:
-    """Return the syncs (by inode) and renames (by names) of the work, in order."""
-    notes: list[tuple[str, int | str, str]] = []
+def journal(work: Callable[[], object]) -> list[tuple[str, int | str, int | str]]:
+    """Return the syncs (by inode, with the size) and renames (by names) of the work, in order."""
+    notes: list[tuple[str, int | str, int | str]] = []
 
     def note(name: str, arguments: tuple) -> None:
         if name == "fsync":
-            notes.append((name, os.fstat(arguments[0]).st_ino, ""))
+            status = os.fstat(arguments[0])
+            notes.append((name, status.st_ino, status.st_size))
         elif name in ("rename", "replace"):
             notes.append(("rename", Path(arguments[0]).name, Path(arguments[1]).name))
 
@@ -109,6 +110,11 @@ def journal(work: Callable[[], object]) -> list[tuple[str, int | str, str]]:
 def inode(path: Path) -> int:
     """The number by which `journal` knows a file or folder."""
     return path.stat().st_ino
+
+
+def open_descriptors() -> int:
+    """How many files this process has open."""
+    return len(os.listdir("/dev/fd"))
 
 
 def names(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.storage.disk import faults, inode, journal, kills, names
+from tests.storage.disk import faults, inode, journal, kills, names, open_descriptors
 from tyro_cli.errors import DamagedRecord, StorageError
 from tyro_cli.storage import files, system
 
@@ -72,7 +72,7 @@ def test_a_file_is_synced_before_its_rename_and_its_folder_after(tmp_path):
     path = tmp_path / "a.txt"
     notes = journal(lambda: files.write_text(path, "new"))
     assert [kind for kind, *_ in notes] == ["fsync", "rename", "fsync"]
-    assert notes[0][1] == inode(path)
+    assert notes[0][1:] == (inode(path), len("new"))
     assert notes[1][2] == "a.txt"
     assert notes[2][1] == inode(tmp_path)
 
@@ -157,6 +157,16 @@ def test_json_that_is_not_ours_is_refused_quickly(tmp_path, data, problem):
     assert time.monotonic() - start < 1
     assert str(path) in caught.value.message
     assert len(caught.value.message) < 1000
+
+
+def test_no_descriptor_stays_open(tmp_path):
+    before = open_descriptors()
+    fill(tmp_path / "folder", "x")
+    files.write_text(tmp_path / "a.json", "{}")
+    files.read_json(tmp_path / "a.json")
+    with pytest.raises(DamagedRecord):
+        files.read_json(tmp_path)
+    assert open_descriptors() == before
 
 
 def test_json_just_within_the_limits_is_read(tmp_path):
@@ -287,7 +297,8 @@ def test_the_old_folder_goes_only_when_the_new_name_is_on_the_disk(tmp_path):
     assert aside == ("folder", "folder.replaced-1")
     assert into_place[1] == "folder"
     assert doomed[0] == "folder.replaced-1"
-    assert ("fsync", inode(tmp_path), "") in notes[renames[1] : renames[2]]
+    synced = [note[1] for note in notes[renames[1] : renames[2]] if note[0] == "fsync"]
+    assert synced == [inode(tmp_path)]
 
 
 @pytest.mark.parametrize("run", [faults, kills])
@@ -324,7 +335,8 @@ def test_moving_aside_numbers_and_deletes_nothing(tmp_path):
 def test_moving_aside_is_durable(tmp_path):
     (tmp_path / "run").mkdir()
     notes = journal(lambda: files.move_aside(tmp_path / "run"))
-    assert notes == [("rename", "run", "run.old-1"), ("fsync", inode(tmp_path), "")]
+    assert notes[0] == ("rename", "run", "run.old-1")
+    assert [note[:2] for note in notes[1:]] == [("fsync", inode(tmp_path))]
 
 
 def test_leftovers_are_told_from_everything_else(tmp_path):

@@ -6,7 +6,9 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
+from tests.storage.disk import inode, journal
 from tyro_cli.errors import LockHeld, StorageError
 from tyro_cli.storage import locks
 from tyro_cli.storage.locks import owned
@@ -89,6 +91,28 @@ def test_an_owner_leaves_only_the_lock_and_others_may_follow(cell):
         raise RuntimeError("mine")
     with owned(cell, "cell"), owned(cell.with_name("seed-1"), "another"):
         pass
+
+
+def test_the_lock_is_released_and_not_left_to_the_garbage_collector(cell, monkeypatch):
+    made = []
+
+    def make(*arguments, **options):
+        made.append(FileLock(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(locks, "FileLock", make)
+    with owned(cell, "cell"):
+        assert made[0].is_locked
+    assert not made[0].is_locked
+
+
+def test_the_folders_above_are_durable(cell, tmp_path):
+    def own():
+        with owned(cell, "cell"):
+            pass
+
+    synced = [number for kind, number, _ in journal(own) if kind == "fsync"]
+    assert synced[:2] == [inode(tmp_path), inode(tmp_path / "run")]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.storage.disk import faults, inode, journal, kills, names
+from tests.storage.disk import faults, inode, journal, kills, names, open_descriptors
 from tyro_cli.errors import DamagedRecord, StorageError
 from tyro_cli.storage import records
 from tyro_cli.storage.records import RecordWriter, append_line, read_records, truncate_records
@@ -32,8 +32,10 @@ def test_records_are_compact_lines_with_sorted_keys(path):
 
 def test_a_writer_can_be_closed_twice(path):
     writer = RecordWriter(path)
+    opened = open_descriptors()
     writer.close()
     writer.close()
+    assert open_descriptors() == opened - 1
 
 
 @pytest.mark.parametrize("torn", [b'{"step":2', b'{"step":2}', b"\0\0\0", b'{"st\xff\n', b"[]\n"])

@@ -266,7 +266,8 @@ def _on_one_line(text: str) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_<|]|^[#>]|\](?=[(\[]))", r"\\\1", _on_one_line(text))
+    special = r"[\\`*<|]|^[#>]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
+    return re.sub(f"({special})", r"\\\1", _on_one_line(text))
 
 
 LATEX_CHARACTERS = {

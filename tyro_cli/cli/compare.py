@@ -123,7 +123,7 @@ def _refuse_mixed_runs(runs: list["RunRecords"], metric: str | None, *, force: b
     if len(runs) < 2:
         return
     results = {
-        f"{run.folder.name} {result.arm} seed {result.seed}": result
+        f"{run.folder} {result.arm} seed {result.seed}": result
         for run in runs
         for result in run.results()
     }

@@ -6,7 +6,13 @@ from typing import Any
 
 import typer
 
-from tyro_cli.cli.options import ConfigOption, JsonOption, Overrides, checked_overrides
+from tyro_cli.cli.options import (
+    ConfigOption,
+    JsonOption,
+    Overrides,
+    checked_overrides,
+    folder_bytes,
+)
 from tyro_cli.cli.streams import print_json, print_line, warn
 from tyro_cli.cli.tables import draw_table
 
@@ -31,21 +37,19 @@ def list_(as_json: JsonOption = False) -> None:
     from tyro_cli.data.prepared import default_cache_folder
 
     cache = default_cache_folder() / "data"
-    prepared = [
-        {
-            "folder": str(folder),
-            "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        }
+    prepared = {
+        folder.name: folder_bytes(folder)
         for folder in (sorted(cache.iterdir()) if cache.is_dir() else [])
-        if folder.is_dir() and (folder / "tokenizer.json").is_file()
-    ]
+        if (folder / "tokenizer.json").is_file()
+    }
     if as_json:
-        print_json({"built_in": BUILT_IN, "elsewhere": ELSEWHERE, "prepared": prepared})
+        record = {"built_in": BUILT_IN, "elsewhere": ELSEWHERE, "folder": str(cache)}
+        print_json(record | {"prepared_bytes": prepared})
         return
     for name, text in (*BUILT_IN.items(), *ELSEWHERE.items()):
         print_line(f"{name}: {text}")
-    size = sum(entry["bytes"] for entry in prepared)
-    print_line(f"prepared: {len(prepared)} in {cache}, {size / 1e6:.1f} MB")
+    size = sum(prepared.values()) / 2**20
+    print_line(f"prepared: {len(prepared)} under {cache}, {size:.1f} MiB")
 
 
 @app.command("info")

@@ -95,5 +95,10 @@ def newest_run(root: Path) -> Path:
     return folders[-1]
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return what all files under a folder hold, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def _changed(folder: Path) -> int:
     return (folder / "manifest.json").stat().st_mtime_ns

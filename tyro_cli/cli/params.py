@@ -105,7 +105,7 @@ def _vocab_size(loaded: "LoadedExperiment") -> int:
 
 
 def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -> None:
-    from tyro_cli.analysis.columns import Column, Table
+    from tyro_cli.analysis.columns import Column, Row, Table
     from tyro_cli.ledger.huggingface import hf_ledger
 
     if overrides:
@@ -122,7 +122,7 @@ def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -
         "everything else": rest,
         "total": model.total,
     }
-    rows = tuple(
+    rows: tuple[Row, ...] = tuple(
         {"quantity": name, "value": count, "share": count / model.total}
         for name, count in counts.items()
     )

@@ -11,7 +11,14 @@ from typing import Any
 
 import typer
 
-from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, RunArgument, list_runs
+from tyro_cli.cli.options import (
+    RUNS_ROOT,
+    JsonOption,
+    OutOption,
+    RunArgument,
+    folder_bytes,
+    list_runs,
+)
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import WtieError
@@ -108,7 +115,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         "seeds_done": 0,
         "seeds_planned": 0,
         "age_seconds": round(max(0.0, time.time() - (folder / "manifest.json").stat().st_mtime)),
-        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "bytes": folder_bytes(folder),
         "verdicts": {},
         "problem": "",
     }

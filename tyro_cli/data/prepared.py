@@ -10,8 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +31,8 @@ from tyro_cli.data.tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from tyro_cli.errors import DamagedFolder, DamagedRecord, DataError, StorageError
+from tyro_cli.data.waiting import waiting_lock
+from tyro_cli.errors import DamagedRecord, DataError, StorageError
 from tyro_cli.storage.files import new_folder, read_json, write_json, write_text
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest, write_manifest
 
@@ -166,7 +166,7 @@ def prepare_data(
     try:
         prepared = open_prepared(folder)
     except StorageError:  # not there, or damaged: which of them is decided under the lock
-        with _waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
+        with waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
             if not _is_usable(folder, on_progress):
                 _build(folder, data, corpus, on_progress, should_stop)
         prepared = open_prepared(folder)
@@ -342,7 +342,7 @@ def _is_usable(folder: Path, on_progress: Callable[[str], None]) -> bool:
     try:
         open_prepared(folder)
         return True
-    except (DamagedFolder, DamagedRecord) as error:
+    except StorageError as error:
         on_progress(f"the cached data is damaged and is made again ({error.message})")
     try:
         shutil.rmtree(folder)
@@ -352,37 +352,6 @@ def _is_usable(folder: Path, on_progress: Callable[[str], None]) -> bool:
             f"remove {folder}, or set WTIE_CACHE to another folder",
         ) from error
     return False
-
-
-@contextmanager
-def _waiting_lock(
-    path: Path, on_progress: Callable[[str], None], should_stop: Callable[[], None]
-) -> Iterator[None]:
-    """Own a cache entry; wait, hearing signals, while another process owns it."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        is_told = False
-        while True:
-            try:
-                lock.acquire(timeout=0.2)
-                break
-            except Timeout:
-                if not is_told:
-                    on_progress("waiting for another process that prepares the same data")
-                    is_told = True
-                should_stop()
-    except OSError as error:
-        raise StorageError(
-            f"{path}: the cache cannot be written: {error.strerror or error}",
-            "set WTIE_CACHE to a folder that can be written",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _cache_key(data: DataConfig, corpus: Corpus) -> str:

@@ -458,13 +458,16 @@ def _arm_record(plan: Plan, name: str, ledger: Ledger, order: int) -> dict[str, 
 
 def _resolved_yaml(plan: Plan, manifest: Mapping[str, Any]) -> str:
     """Return everything in effect: the experiment with its defaults, and every arm resolved."""
-    arms = sorted(manifest["arms"].items(), key=lambda one: int(one[1]["order"]))
+    arms = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
+    left_over = {
+        name: record["settings"] for name, record in manifest["arms"].items() if name not in arms
+    }
     resolved = {
         "run_id": plan.run_id,
         "vocab_size": plan.vocab_size,
         "precision": plan.precision,
         "experiment": plan.loaded.experiment.model_dump(mode="json"),
-        "arms": {name: record["settings"] for name, record in arms},
+        "arms": arms | left_over,
     }
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 

@@ -172,7 +172,7 @@ def train_experiment(
             if not fresh:
                 check_run_folder(plan, ready.data)
             check_disk(plan.run_folder, _disk_bytes(ready, len(missing)))
-            held.enter_context(owned(out / f".{plan.run_folder.name}.lock", str(plan.run_folder)))
+            held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = _threads(plan.run_folder, threads, num_workers, fresh)
             open_run_folder(
                 plan,

@@ -59,7 +59,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
     """
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with owned(folder / "cell.lock", f"cell {spec.name}"):
+    with owned(folder, f"cell {spec.name}"):
         if read_result(folder, spec.cell_id) is not None:
             return
         settings = spec.resolved_settings()

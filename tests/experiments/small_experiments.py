@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tyro_cli.config.loading import LoadedExperiment, load_experiment
 from tyro_cli.data.prepared import PreparedData, TokenSplit
@@ -71,9 +70,3 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> PreparedData:
-    """The data of the small experiment."""
-    return prepared_data(tmp_path)

@@ -1,0 +1,45 @@
+"""The exact texts of tables from hand-made records, kept in `tests/golden/tables/`.
+
+`python -m tests.analysis.golden_tables` writes them anew. They change only with a line under
+**Numbers** in the CHANGELOG.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
+from tyro_cli.analysis.records import load_run
+from tyro_cli.analysis.rendering import RENDERERS, to_plain
+from tyro_cli.analysis.tables import all_tables
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tables"
+
+
+def golden_texts(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of every golden file.
+
+    A whole run in every format, and one with all that can be missing as Markdown.
+    """
+    (root / "whole").mkdir()
+    for name, table in all_tables(load_run(make_run(root / "whole"))).items():
+        for ending, render in RENDERERS.items():
+            yield f"{name}.{ending}", render(table)
+        yield f"{name}.txt", to_plain(table, 100)
+    (root / "gaps").mkdir()
+    values = {key: value for key, value in NATS_PER_WORD.items() if key != ("untied", 2)}
+
+    def edit(record):
+        if (record["arm"], record["seed"]) == ("tied", 1):
+            diverge(record)
+
+    run = load_run(make_run(root / "gaps", nats_per_word=values, edit=edit))
+    for name, table in all_tables(run).items():
+        yield f"gaps-{name}.md", RENDERERS["md"](table)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        for name, text in golden_texts(Path(temporary)):
+            (FOLDER / name).write_text(text)
