@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tyro_cli.storage.records import read_records
 
 from tests import tiny
 from tyro_cli.data.batches import TrainingBatches
@@ -26,6 +25,7 @@ from tyro_cli.models.tying import (
     unique_parameters,
     verify_tie,
 )
+from tyro_cli.storage.records import read_records
 from tyro_cli.training.checkpoints import load_model, save_checkpoint
 from tyro_cli.training.loop import Trainer
 from tyro_cli.training.optimizer import make_optimizer

@@ -18,13 +18,8 @@ from tyro_cli.errors import (
     RunFolderError,
     UsageError,
 )
-from tyro_cli.experiments.plan import (
-    Plan,
-    check_run_folder,
-    open_run_folder,
-    plan_experiment,
-    planned_steps,
-)
+from tyro_cli.experiments.plan import Plan, plan_experiment, planned_steps
+from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
 from tyro_cli.ledger.ledger import ledger_of
 
 ENVIRONMENT = {

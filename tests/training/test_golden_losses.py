@@ -32,7 +32,11 @@ def test_training_follows_its_golden_curve(tmp_path: Path, case: str) -> None:
     finally:
         torch.set_num_threads(threads)
     curve = [
-        [record["kind"], record["step"], record.get("loss_nats", record.get("valid_nats_per_token"))]
+        [
+            record["kind"],
+            record["step"],
+            record.get("loss_nats", record.get("valid_nats_per_token")),
+        ]
         for record in read_records(tmp_path / "metrics.jsonl")
     ]
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tyro_cli.storage.checkpoints import list_checkpoints
-from tyro_cli.storage.records import read_records
 
 from tests import tiny
 from tyro_cli.errors import Diverged, Interrupted, RunFolderError
+from tyro_cli.storage.checkpoints import list_checkpoints
+from tyro_cli.storage.records import read_records
 from tyro_cli.training.loop import Trainer
 
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_another_cell_or_other_numerics_is_refused(tmp_path: Pat
         Trainer(other).run()
     trainer = Trainer(tiny.context(tmp_path))
     trainer.fingerprint["threads"] = 99
-    with pytest.raises(RunFolderError, match="threads .* -> 99"):
+    with pytest.raises(RunFolderError, match=r"threads .* -> 99"):
         trainer.run()
     allowed = tiny.context(tmp_path)
     object.__setattr__(allowed, "allow_numeric_drift", True)

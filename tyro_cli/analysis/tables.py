@@ -179,7 +179,7 @@ def contrast_table(
             Column("smallest_p", "smallest p", "number", 3),
             Column("perplexity_ratio", "ppl ratio", "number"),
             Column("pairs_won", "pairs won"),
-            Column("pairs_verified", "pairs verified"),
+            Column("pairs_verified", "pairs verified", on_screen=False),
         ),
         tuple(rows),
         tuple(notes),

@@ -245,10 +245,10 @@ class Budget(Section):
     """How long a cell trains: exactly one of the three."""
 
     tokens: Annotated[Whole, Field(ge=1, le=10**15)] | None = None
-    """Training tokens, rounded up to whole steps."""
+    """Training tokens; as many whole steps as they pay for, at least one."""
 
     epochs: Annotated[Number, Field(gt=0.0, le=1e6)] | None = None
-    """Passes over the training tokens; may be fractional."""
+    """Passes over the training tokens, in whole steps; may be fractional."""
 
     steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
     """Optimiser steps."""

@@ -1,44 +1,26 @@
-"""The plan of an experiment: its cells, their identities, and the run folder that holds them.
+"""The plan of an experiment: its arms solved, its cells, and their identities.
 
-Invariant: planning writes nothing, and opening a run folder never overwrites what something else
-wrote: another run's folder, an arm that means something else now, or data that has changed is
-refused with a remedy. Adding arms or seeds extends the run. A folder appears whole or not at all.
-Owning the folder and training its cells is left to `run`, the launchers and the worker.
+Invariant: planning writes nothing, and every arm of a plan has passed the confound guard. The
+folder that holds the cells is left to `run_folder`, their training to launchers and the worker.
 """
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from tyro_cli.analysis.formats import Manifest
 from tyro_cli.config.loading import LoadedExperiment
 from tyro_cli.config.schema import Arm, DataConfig, Settings
 from tyro_cli.config.seeds import check_seeds
 from tyro_cli.data.batches import check_one_batch, count_windows
 from tyro_cli.data.prepared import PreparedData
-from tyro_cli.errors import DamagedRecord, RunFolderError, UsageError
+from tyro_cli.errors import UsageError
 from tyro_cli.experiments.confounds import check_confounds, differences_between
-from tyro_cli.experiments.identity import cell_id, run_id, settings_sha256
-from tyro_cli.ledger.ledger import Ledger
+from tyro_cli.experiments.identity import cell_id, run_id
 from tyro_cli.ledger.matching import NoMatch, SolvedArm, solve_matches
-from tyro_cli.storage.files import (
-    move_aside,
-    new_folder,
-    read_json,
-    write_bytes,
-    write_json,
-    write_text,
-)
 from tyro_cli.storage.names import inside
-
-MANIFEST_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -171,107 +153,6 @@ def plan_experiment(
     )
 
 
-def check_run_folder(plan: Plan, prepared: PreparedData) -> dict[str, Any] | None:
-    """Return the manifest that lies in the plan's folder, or None where there is no run yet.
-
-    Args:
-        plan: What is to be done there.
-        prepared: Its data.
-
-    Raises:
-        RunFolderError: The folder is not this run's, an arm with cells means something else now,
-            or the same text gives other tokens than those that the run was started on.
-        DamagedRecord: The manifest is not one.
-    """
-    folder = plan.run_folder
-    if not folder.is_dir() and not os.path.lexists(folder):
-        return None
-    if not folder.is_dir():
-        raise RunFolderError(
-            f"{folder} is in the way: it is not a folder", "move it away, or choose --out"
-        )
-    path = folder / "manifest.json"
-    if not path.exists():
-        if not any(folder.iterdir()):
-            return None
-        raise RunFolderError(
-            f"{folder} is not a run folder of ours: it holds files, but no manifest.json",
-            "choose another place with --out, another name: in the configuration, or --fresh, "
-            "which moves the folder aside",
-        )
-    manifest = _read_manifest(path)
-    if manifest["run_id"] != plan.run_id:
-        raise RunFolderError(
-            f"{folder} holds another run: its manifest says {manifest['run_id'][:16]}, this "
-            f"experiment is {plan.run_id[:16]}",
-            "change name: in the configuration, choose --out, or use --fresh, which moves the "
-            "folder aside",
-        )
-    _check_tokens(plan, prepared, manifest)
-    for name in plan.arms:
-        _check_arm(plan, name, manifest)
-    return manifest
-
-
-def open_run_folder(
-    plan: Plan,
-    *,
-    prepared: PreparedData,
-    ledgers: Mapping[str, Ledger],
-    threads: int,
-    device: str,
-    precision: str,
-    environment: Mapping[str, Any],
-    fresh: bool = False,
-) -> dict[str, Any]:
-    """Create the run folder, or extend it by what the plan adds; return its manifest.
-
-    The caller owns the folder. Doing the same again writes nothing. What a first start recorded of
-    its surroundings stays; a later one that adds cells records its own beside its plan. The text of
-    the experiment is the newest, older ones are kept as `experiment.yaml.old-N`.
-
-    Args:
-        plan: What is to be done there.
-        prepared: Its data.
-        ledgers: The account of every arm of the plan.
-        threads: Threads of a worker.
-        device: `cpu` or `cuda`.
-        precision: `fp32` or `bf16`.
-        environment: `versions`, `hardware`, `git`, `command` and `created`.
-        fresh: Move an existing folder aside first, whatever it is; nothing is deleted.
-
-    Raises:
-        RunFolderError, DamagedRecord: As `check_run_folder`; nothing was written.
-        StorageError: The system refused.
-    """
-    folder = plan.run_folder
-    if fresh and os.path.lexists(folder):
-        move_aside(folder)
-    recorded = check_run_folder(plan, prepared)
-    surroundings = {"threads": threads, "device": device, "precision": precision, **environment}
-    if recorded is None:
-        manifest = _manifest(plan, ledgers, prepared, {}) | surroundings
-        manifest["plans"] = [_plan_record(plan, after_results=False)]
-        # An empty folder may be there, made by hand.
-        with new_folder(folder, replace=True) as new:
-            write_text(new / "experiment.yaml", plan.loaded.text)
-            write_text(new / "resolved.yaml", _resolved_yaml(plan, manifest))
-            write_bytes(new / "tokenizer.json", prepared.tokenizer_path.read_bytes())
-            write_json(new / "manifest.json", manifest)
-        return manifest
-    manifest = recorded | _manifest(plan, ledgers, prepared, recorded)
-    if _adds_cells(plan, recorded):
-        mine = _plan_record(plan, after_results=_has_results(folder, recorded))
-        manifest["plans"] = [*recorded["plans"], mine | {"environment": surroundings}]
-    _keep_text(folder / "experiment.yaml", plan.loaded.text)
-    _write_if_new(folder / "resolved.yaml", _resolved_yaml(plan, manifest))
-    if not (folder / "tokenizer.json").exists():
-        write_bytes(folder / "tokenizer.json", prepared.tokenizer_path.read_bytes())
-    if manifest != recorded:
-        write_json(folder / "manifest.json", manifest)
-    return manifest
-
-
 def _select_arms(known: Mapping[str, Any], asked: Sequence[str] | None) -> tuple[str, ...]:
     """Return the selected arms in the experiment's order."""
     if asked is None:
@@ -324,161 +205,3 @@ def _steps_of(settings: Settings, prepared: PreparedData) -> int:
     num_tokens = len(prepared.splits["train"].tokens)
     check_one_batch(num_tokens, context_length, settings.training.batch_tokens // context_length)
     return planned_steps(settings, count_windows(num_tokens, context_length))
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = read_json(path)
-    try:
-        Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamagedRecord(
-            f"{path}: {where}: {first['msg']}",
-            "restore the file from a copy, or use --fresh, which moves the run folder aside",
-        ) from error
-    assert isinstance(manifest, dict)
-    return manifest
-
-
-def _check_tokens(plan: Plan, prepared: PreparedData, manifest: Mapping[str, Any]) -> None:
-    """Refuse to add cells that would read other tokens than the cells that are there."""
-    data = manifest.get("data")
-    recorded = data.get("tokenizer_sha256") if isinstance(data, dict) else None
-    if recorded == prepared.tokenizer_sha256 and manifest["vocab_size"] == prepared.vocab_size:
-        return
-    raise RunFolderError(
-        f"{plan.run_folder}: the tokenizer trained on this corpus is not the one that the run was "
-        f"started with ({str(recorded)[:12]} then, {prepared.tokenizer_sha256[:12]} now)",
-        "install the version of tokenizers that manifest.json names, or use --fresh, which moves "
-        "the run folder aside",
-    )
-
-
-def _check_arm(plan: Plan, name: str, manifest: Mapping[str, Any]) -> None:
-    """Refuse an arm that has cells and means something else now."""
-    if not _has_cells(inside(plan.run_folder, name)):
-        return
-    recorded = manifest["arms"].get(name, {})
-    now = plan.arms[name].settings
-    if recorded.get("settings_sha256") == settings_sha256(now, plan.precision):
-        return
-    raise RunFolderError(
-        f"{plan.run_folder}: the arm '{name}' has cells that were trained with other settings"
-        f"{_changes(recorded.get('settings'), now)}",
-        f"give the changed arm a new name, or use --fresh, which moves {plan.run_folder.name} "
-        "aside and starts over",
-    )
-
-
-def _changes(recorded: object, now: Settings) -> str:
-    """Say in which keys an arm differs from what was recorded of it, as far as that can be read."""
-    try:
-        found = differences_between(Settings.model_validate(recorded), now)
-    except ValidationError:
-        return ""
-    parts = [f"{key} {then} then, {value} now" for key, (then, value) in found.items()]
-    return f": {'; '.join(parts)}" if parts else ""
-
-
-def _has_cells(arm_folder: Path) -> bool:
-    return arm_folder.is_dir() and any(
-        path.name.startswith("seed-") for path in arm_folder.iterdir()
-    )
-
-
-def _planned_cells(manifest: Mapping[str, Any]) -> set[tuple[str, int]]:
-    return {
-        (arm, seed) for one in manifest["plans"] for arm in one["arms"] for seed in one["seeds"]
-    }
-
-
-def _adds_cells(plan: Plan, manifest: Mapping[str, Any]) -> bool:
-    return not {(cell.arm, cell.seed) for cell in plan.cells} <= _planned_cells(manifest)
-
-
-def _has_results(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Say whether any result was there to be looked at."""
-    return any(
-        inside(folder, arm, f"seed-{seed}", "result.json").exists()
-        for arm, seed in sorted(_planned_cells(manifest))
-    )
-
-
-def _plan_record(plan: Plan, *, after_results: bool) -> dict[str, Any]:
-    return {
-        "seeds": list(plan.seeds),
-        "arms": list(plan.selected_arms),
-        "after_results": after_results,
-    }
-
-
-def _manifest(
-    plan: Plan,
-    ledgers: Mapping[str, Ledger],
-    prepared: PreparedData,
-    recorded: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what the manifest says of the experiment; arms of earlier starts are kept."""
-    experiment = plan.loaded.experiment
-    earlier: Mapping[str, Any] = recorded.get("arms", {})
-    arms = {}
-    for order, name in enumerate(plan.arms):
-        arms[name] = _arm_record(plan, name, ledgers[name], order)
-        # The same data at another path is the same arm: its record stays as it was.
-        if earlier.get(name, {}).get("settings_sha256") == arms[name]["settings_sha256"]:
-            arms[name]["settings"] = earlier[name]["settings"]
-    left_over = sorted(earlier.keys() - arms.keys(), key=lambda name: earlier[name]["order"])
-    for order, name in enumerate(left_over, start=len(plan.arms)):
-        arms[name] = earlier[name] | {"order": order}
-    return {
-        "format": MANIFEST_FORMAT,
-        "run_id": plan.run_id,
-        "name": experiment.name,
-        "task": experiment.task,
-        "baseline": experiment.baseline,
-        "margin": experiment.analysis.margin,
-        "vocab_size": plan.vocab_size,
-        "arms": arms,
-        "data": prepared.facts(),
-    }
-
-
-def _arm_record(plan: Plan, name: str, ledger: Ledger, order: int) -> dict[str, Any]:
-    settings = plan.arms[name].settings
-    return {
-        "order": order,
-        "settings": settings.model_dump(mode="json"),
-        "settings_sha256": settings_sha256(settings, plan.precision),
-        "differences": plan.differences[name],
-        "match": plan.matches[name],
-        "ledger": ledger.as_record(),
-    }
-
-
-def _resolved_yaml(plan: Plan, manifest: Mapping[str, Any]) -> str:
-    """Return everything in effect: the experiment with its defaults, and every arm resolved."""
-    arms = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
-    left_over = {
-        name: record["settings"] for name, record in manifest["arms"].items() if name not in arms
-    }
-    resolved = {
-        "run_id": plan.run_id,
-        "vocab_size": plan.vocab_size,
-        "precision": plan.precision,
-        "experiment": plan.loaded.experiment.model_dump(mode="json"),
-        "arms": arms | left_over,
-    }
-    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-
-
-def _keep_text(path: Path, text: str) -> None:
-    """Write the experiment's text; an older one is moved aside, never lost."""
-    if path.exists() and path.read_bytes() != text.encode("utf-8"):
-        move_aside(path)
-    _write_if_new(path, text)
-
-
-def _write_if_new(path: Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode("utf-8"):
-        write_text(path, text)

@@ -21,7 +21,8 @@ from tyro_cli.experiments.environment import describe_environment
 from tyro_cli.experiments.launchers.local import CellFailure, run_locally
 from tyro_cli.experiments.limits import available_cores, check_disk, choose_workers
 from tyro_cli.experiments.live import LiveView, duration
-from tyro_cli.experiments.plan import Cell, Plan, check_run_folder, open_run_folder, plan_experiment
+from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
+from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import Ledger, ledger_of
 from tyro_cli.storage.files import read_json
@@ -71,6 +72,7 @@ def _prepare(
     arms: tuple[str, ...] | None,
     device: str,
     out: Path,
+    fresh: bool,
     say: Callable[[str], None],
     stop: StopRequest,
 ) -> _Prepared:
@@ -97,14 +99,21 @@ def _prepare(
             "warning: this hardware emulates bf16; fp32 is likely to be faster "
             "(training.precision=fp32)"
         )
-    plan = plan_experiment(
-        loaded, data, precision=precision, runs_root=out, seeds=seeds, arms=arms
-    )
+    plan = plan_experiment(loaded, data, precision=precision, runs_root=out, seeds=seeds, arms=arms)
     ledgers = {
         name: ledger_of(arm.settings, data.vocab_size, precision)  # type: ignore[arg-type]
         for name, arm in plan.arms.items()
     }
+    if not fresh:
+        check_run_folder(plan, data)
     return _Prepared(loaded, data, device, precision, plan, ledgers)
+
+
+def _largest_arm(ready: _Prepared) -> tuple[str, int]:
+    """Return the planned arm whose training takes the most memory, and that estimate in bytes."""
+    needed = {name: ready.ledgers[name].training_memory_bytes for name in ready.plan.selected_arms}
+    largest = max(needed, key=lambda name: needed[name])
+    return largest, needed[largest]
 
 
 def train_experiment(
@@ -156,21 +165,14 @@ def train_experiment(
                 arms=arms,
                 device=device,
                 out=out,
+                fresh=fresh,
                 say=say,
                 stop=stop,
             )
             plan = ready.plan
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-            largest = max(plan.arms, key=lambda name: ready.ledgers[name].training_memory_bytes)
-            num_workers = choose_workers(
-                workers,
-                len(missing),
-                ready.ledgers[largest].training_memory_bytes,
-                ready.device,
-                largest,
-            )
-            if not fresh:
-                check_run_folder(plan, ready.data)
+            largest, memory_bytes = _largest_arm(ready)
+            num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
             check_disk(plan.run_folder, _disk_bytes(ready, len(missing)))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = _threads(plan.run_folder, threads, num_workers, fresh)
@@ -191,9 +193,7 @@ def train_experiment(
                     f"{num_workers} at a time, {num_threads} thread(s) each, {ready.precision} "
                     f"on {ready.device}"
                 )
-                specs = [
-                    _spec(ready, cell, num_threads, allow_numeric_drift) for cell in missing
-                ]
+                specs = [_spec(ready, cell, num_threads, allow_numeric_drift) for cell in missing]
                 with LiveView(console, len(specs)) as view:
                     failures = run_locally(specs, num_workers, view.handle, stop)
         except Interrupted as error:
@@ -296,13 +296,13 @@ def dry_run(
             arms=arms,
             device=device,
             out=out,
+            fresh=fresh,
             say=lambda text: console.print(text, soft_wrap=True),
             stop=stop,
         )
     plan = ready.plan
     missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-    largest = max(plan.arms, key=lambda name: ready.ledgers[name].training_memory_bytes)
-    memory = ready.ledgers[largest].training_memory_bytes
+    largest, memory = _largest_arm(ready)
     num_workers = choose_workers(workers, len(missing), memory, ready.device, largest)
     num_threads = _threads(plan.run_folder, threads, num_workers, fresh)
     from tyro_cli.training.throughput import measure_step_seconds

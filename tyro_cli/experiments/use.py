@@ -25,11 +25,12 @@ from tyro_cli.evaluation.generation import generate_tokens
 from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
 from tyro_cli.experiments.identity import PROTOCOL
+from tyro_cli.experiments.limits import available_cores
 from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.storage.checkpoints import newest_verified
+from tyro_cli.storage.files import read_json
 from tyro_cli.training.checkpoints import load_model
 from tyro_cli.training.hardware import configure_process
-from tyro_cli.experiments.limits import available_cores
 
 
 def evaluate_run(
@@ -69,10 +70,8 @@ def evaluate_run(
         splits[text.name] = tokenize_split(tokenizer, documents, data.format)
     else:
         data = _settings(cells[0]).data
-        prepared = prepare_data(
-            data, base_folder=Path.cwd(), cache_folder=default_cache_folder()
-        )
-        if prepared.content_sha256 != run.manifest.data.get("content_sha256"):
+        prepared = prepare_data(data, base_folder=Path.cwd(), cache_folder=default_cache_folder())
+        if prepared.content_sha256 != _trained_on(run_folder):
             raise RunFolderError(
                 f"{data.corpus}: its text is not the one that {run_folder} was trained on",
                 "put the corpus back, or score another text with --text FILE",
@@ -151,6 +150,12 @@ def generate_text(
         yield decode_tokens(tokenizer, drawn)[len(shown) :]
 
     return pieces()
+
+
+def _trained_on(run_folder: Path) -> object:
+    """Return the content hash of the corpus that the manifest names, if it does."""
+    data = read_json(run_folder / "manifest.json").get("data")
+    return data.get("content_sha256") if isinstance(data, dict) else None
 
 
 def _finished(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRecord]:

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tyro_cli.models.tying import unique_parameters
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json, write_bytes, write_json
 from tyro_cli.storage.locks import owned
+from tyro_cli.storage.system import make_folder, remove_leftovers
 from tyro_cli.training.checkpoints import load_model
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
@@ -58,8 +60,9 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
         Interrupted: If `poll` raised it; a checkpoint was written.
     """
     folder = Path(spec.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with owned(folder, f"cell {spec.name}"):
+        remove_leftovers(folder)
         if read_result(folder, spec.cell_id) is not None:
             return
         settings = spec.resolved_settings()
@@ -144,9 +147,7 @@ def _final_evaluation(
     load_model(checkpoint_path(Path(spec.folder) / "checkpoints", "best", best_step), best)
     best.to(spec.device)
     at_best = scores(best, best_step, keep_documents=True)
-    at_last = (
-        at_best if best_step == last_step else scores(trained.model, last_step, False)
-    )
+    at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
     buffer = io.BytesIO()
     np.savez(buffer, **documents)  # type: ignore[arg-type]
     write_bytes(Path(spec.folder) / "documents.npz", buffer.getvalue())
@@ -262,10 +263,8 @@ def main() -> int:
             last_step_report = now
         else:
             print(json.dumps(event), file=sys.stderr, flush=True)
-        try:
+        with suppress(BrokenPipeError):  # the parent is gone; `poll` will notice
             print(json.dumps({"cell": spec.name, **event}), file=out, flush=True)
-        except BrokenPipeError:
-            pass  # the parent is gone; `poll` will notice
 
     with polled_signals(parent=os.getppid()) as stop:
         try:

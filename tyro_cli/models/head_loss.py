@@ -69,9 +69,12 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, matrix_gradient = ctx.saved_tensors
         (upstream,) = gradients
-        return hidden_gradient * upstream.to(hidden_gradient.dtype), matrix_gradient.mul_(
-            upstream
-        ), None, None
+        return (
+            hidden_gradient * upstream.to(hidden_gradient.dtype),
+            matrix_gradient.mul_(upstream),
+            None,
+            None,
+        )
 
 
 def head_loss(

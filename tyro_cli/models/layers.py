@@ -183,9 +183,7 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(config) if config.family == "llama" else GELUFeedForward(config)
         self.residual_dropout = config.dropouts.residual
 
-    def forward(
-        self, x_BTD: Tensor, rotary_2TK: Tensor | None, dropout: Dropout | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary_2TK: Tensor | None, dropout: Dropout | None) -> Tensor:
         """Return `[B, T, D]`; `dropout` is None outside training."""
         mixed = self.attention(self.attention_norm(x_BTD), rotary_2TK)
         if dropout is not None:

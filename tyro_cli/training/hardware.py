@@ -55,7 +55,8 @@ def configure_process(device: str, threads: int, deterministic: bool) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
     # We never read uninitialised memory; filling it would cost 3 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    setting: Any = torch.utils.deterministic
+    setting.fill_uninitialized_memory = False
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":

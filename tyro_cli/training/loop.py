@@ -260,9 +260,7 @@ class Trainer:
             self.context.poll()
             key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)
             share = len(micro) / len(tokens)
-            loss = self.model.loss(
-                micro[:, :-1], micro[:, 1:], self.dtype, Dropout(key, device)
-            )
+            loss = self.model.loss(micro[:, :-1], micro[:, 1:], self.dtype, Dropout(key, device))
             (loss * share).backward()
             loss_nats += loss.item() * share
         return loss_nats
@@ -320,14 +318,11 @@ class Trainer:
             save_checkpoint(
                 self.checkpoints, "best", progress.step, self.model, None, self._state()
             )
-            prune(self.checkpoints, "best", progress.step)
         self.evaluation_seconds += time.perf_counter() - started
-        self.context.report(
-            {"kind": "evaluation", "step": progress.step, "valid_nats": valid_nats}
-        )
+        self.context.report({"kind": "evaluation", "step": progress.step, "valid_nats": valid_nats})
 
     def _save_last(self) -> None:
-        """Write the checkpoint that a resume starts from, then drop the one before it."""
+        """Write the checkpoint that a resume starts from, then drop what it does not need."""
         if self.progress.step == 0:
             return
         self.records.sync()
@@ -335,6 +330,8 @@ class Trainer:
         step = self.progress.step
         save_checkpoint(self.checkpoints, "last", step, self.model, optimizer, self._state())
         prune(self.checkpoints, "last", step)
+        if self.progress.best_step:
+            prune(self.checkpoints, "best", self.progress.best_step)
 
     def _state(self) -> dict[str, Any]:
         progress = asdict(self.progress)

@@ -68,7 +68,12 @@ def run_locally(
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     waiting, running, failures = list(specs), dict[str, _Worker](), list[CellFailure]()
-    stop.on_second = lambda: [worker.process.kill() for worker in running.values()]
+
+    def kill_all() -> None:
+        for worker in running.values():
+            worker.process.kill()
+
+    stop.on_second = kill_all
     passed_on = False
     try:
         while running or (waiting and stop.signal_number is None):
@@ -96,8 +101,7 @@ def run_locally(
                     failures.append(failure)
                     observe({"kind": "failed", "cell": name, "message": failure.message})
     finally:
-        for worker in running.values():
-            worker.process.kill()
+        kill_all()
     if stop.signal_number is not None:
         raise Interrupted(stop.signal_number)
     return failures
