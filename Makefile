@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train compare test test-all lint format docs schema bench clean
+.PHONY: help install demo train compare test test-all lint format docs results schema bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
@@ -58,6 +58,7 @@ lint: $(INSTALLED) ## Check style, types, the order of the rooms, and that gener
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tyro_cli.cli.reference --check
+	$(BIN)/python docs/results/build.py --check
 
 format: $(INSTALLED) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
@@ -65,6 +66,9 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 
 docs: $(INSTALLED) ## Write the generated docs: docs/CLI.md, docs/CONFIG.md, docs/wtie.schema.json
 	$(BIN)/python -m tyro_cli.cli.reference
+
+results: $(INSTALLED) ## Write the numbers in README.md and docs/results/ from the committed records
+	$(BIN)/python docs/results/build.py
 
 schema: $(INSTALLED) ## Write docs/wtie.schema.json, which editors complete configurations from
 	$(BIN)/wtie schema --out docs/wtie.schema.json

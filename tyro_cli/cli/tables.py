@@ -98,7 +98,17 @@ def draw(compared: Compared) -> None:
     console.print(f"run: {compared.run.folder}", soft_wrap=True)
     for verdict in compared.verdicts.values():
         text = f"Verdict on {verdict.arm} against {verdict.baseline}: {verdict.text}"
-        console.print(text, style="bold", soft_wrap=True)
+        saved = _saving(compared.run, verdict.arm, verdict.baseline)
+        console.print(f"{text}; {saved}", style="bold", soft_wrap=True)
+
+
+def _saving(run: "RunRecords", arm: str, baseline: str) -> str:
+    """Say how many parameters an arm has fewer or more than the baseline."""
+    own, other = (run.manifest.arms[name].ledger.total for name in (arm, baseline))
+    if own == other:
+        return "as many parameters"
+    sign = "fewer" if own < other else "more"
+    return f"{abs(other - own):,} parameters {sign} ({abs(other - own) / other:.1%})"
 
 
 def draw_table(table: "Table") -> None:
