@@ -1,0 +1,1 @@
+"""Benchmarks: each prints figures side by side, in one run, and says on what."""
