@@ -124,14 +124,13 @@ class LiveView:
             line.phase = event["text"]
             self._say(f"{cell}: {event['text']}")
         elif kind in ("done", "failed", "stopped"):
-            self.num_ended += 1
             del self.lines[cell]
-            ending = {"done": "done", "stopped": "stopped, checkpoint written"}.get(kind)
-            self._say(
-                f"{cell}: {ending or 'failed: ' + event['message']} "
-                f"({self.num_ended} of {self.num_cells})",
-                always=True,
-            )
+            if kind == "stopped":
+                self._say(f"{cell}: stopped at step {line.step:,}", always=True)
+                return
+            self.num_ended += 1
+            ending = "done" if kind == "done" else f"failed: {event['message']}"
+            self._say(f"{cell}: {ending} ({self.num_ended} of {self.num_cells})", always=True)
 
     def _plain_line(self, cell: str, line: CellLine) -> str:
         return (

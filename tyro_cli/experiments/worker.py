@@ -12,8 +12,8 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.prepared import PreparedData, open_prepared
-from tyro_cli.errors import BrokenArm, Diverged, Interrupted, WtieError
+from tyro_cli.errors import BrokenArm, Diverged, Interrupted, LockHeld, WtieError
 from tyro_cli.evaluation.perplexity import document_scores, split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import signatures
 from tyro_cli.evaluation.training_part import training_part
@@ -41,6 +41,7 @@ from tyro_cli.training.signals import polled_signals
 
 RESULT_FORMAT = 1
 REPORT_SECONDS = 0.25
+ORPHAN_SECONDS = 20.0
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -61,7 +62,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
     """
     folder = Path(spec.folder)
     make_folder(folder)
-    with owned(folder, f"cell {spec.name}"):
+    with _owned_soon(folder, f"cell {spec.name}", poll):
         remove_leftovers(folder)
         if read_result(folder, spec.cell_id) is not None:
             return
@@ -103,6 +104,23 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             raise
         clock.write(final=True)
         write_json(folder / "result.json", _result(spec, trainer, data, evaluations, None))
+
+
+@contextmanager
+def _owned_soon(folder: Path, what: str, poll: Callable[[], None]) -> Iterator[None]:
+    """Own a cell, after a moment for a worker whose starter was killed to save and end."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(owned(folder, what))
+                break
+            except LockHeld:
+                if time.monotonic() > deadline:
+                    raise
+                poll()
+                time.sleep(REPORT_SECONDS)
+        yield
 
 
 def _check_ledger(model: LanguageModel, settings: Settings, data: PreparedData) -> None:

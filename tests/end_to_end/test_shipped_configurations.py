@@ -1,0 +1,95 @@
+"""Every file under configs/ loads, counts and builds; what it says at its head is there."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.workplace import REPOSITORY
+from tyro_cli.cli.app import main
+from tyro_cli.config.loading import load_experiment
+from tyro_cli.experiments.confounds import check_confounds
+from tyro_cli.ledger.ledger import expected_saving, ledger_of, savings
+from tyro_cli.ledger.matching import solve_matches
+from tyro_cli.models.language_model import build_model
+from tyro_cli.models.tying import unique_parameters
+
+CONFIGURATIONS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+SMALL_V = 300
+
+
+@pytest.fixture(params=CONFIGURATIONS, ids=lambda path: path.name)
+def path(request):
+    return request.param
+
+
+def test_there_are_configurations():
+    names = {path.name for path in CONFIGURATIONS}
+    assert {"quickstart.yaml", "wikitext2.yaml", "wikitext2-bpe.yaml"} <= names
+
+
+def test_it_opens_with_question_cost_and_expected_result(path):
+    comments = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comments.append(line)
+    head = "\n".join(comments)
+    for word in ("$schema=../docs/wtie.schema.json", "Question: ", "Cost: ", "Expected: "):
+        assert word in head
+
+
+def test_it_counts(path, capsys):
+    assert main(["params", "--config", str(path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    loaded = load_experiment(path)
+    check_confounds(loaded)
+    arms = {name: arm.arm for name, arm in solve_matches(loaded.arms, record["vocab_size"]).items()}
+    ledgers = {name: ledger_of(arm.settings, record["vocab_size"]) for name, arm in arms.items()}
+    assert {name: arm["ledger"]["total"] for name, arm in record["arms"].items()} == {
+        name: ledger.total for name, ledger in ledgers.items()
+    }
+    saving = expected_saving(arms["untied"].settings, arms["tied"].settings, record["vocab_size"])
+    assert saving == record["vocab_size"] * loaded.experiment.model.d_model
+    assert savings(ledgers["untied"], ledgers["tied"]) == saving
+
+
+def test_it_builds(path):
+    loaded = load_experiment(path)
+    for arm in solve_matches(loaded.arms, SMALL_V).values():
+        settings = arm.arm.settings
+        model = build_model(settings.model, SMALL_V, settings.data.context_length, seed=0)
+        assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
+        assert (model.head is None) == (settings.model.tying == "in-out")
+
+
+@pytest.mark.slow
+def test_it_trains_on_a_corpus_of_its_kind(path, place):
+    loaded = load_experiment(path)
+    corpus, kind = loaded.experiment.data.corpus, loaded.experiment.data.tokenizer.kind
+    small = [
+        "data.context_length=8",
+        "model.d_model=16",
+        "model.num_layers=1",
+        "training.budget={steps: 2}",
+        "training.batch_tokens=16",
+        "evaluation={every_steps: 1}",
+        "data.corpus=" + (_as_hub_dataset(place) if corpus.startswith("hf:") else "corpus"),
+        "data.tokenizer={kind: word}" if kind == "word" else "data.tokenizer.vocab_size=260",
+    ]
+    done = place.wtie("train", "--config", path, "--seeds", "0", *small)
+    assert done.exit_code == 0, done.stderr
+    assert "Verdict on tied against untied: one pair" in done.stdout
+
+
+def _as_hub_dataset(place) -> str:
+    """Lay the corpus out as the hub does: parquet files of one column, a row a line."""
+    import pyarrow
+    from pyarrow import parquet
+
+    folder = place.folder / "dataset"
+    folder.mkdir()
+    for split, name in {"train": "train", "valid": "validation", "test": "test"}.items():
+        rows = (place.folder / "corpus" / f"{split}.txt").read_text().splitlines(keepends=True)
+        table = pyarrow.table({"text": rows})
+        parquet.write_table(table, folder / f"{name}-00000-of-00001.parquet")
+    return f"hf:{folder}"
