@@ -12,6 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13 python3.1
 	&& { echo "$$name"; break; }; done)
 
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -35,6 +36,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 install: $(INSTALLED) ## Create .venv and install what everything needs, at pinned versions
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation \
+		-e '.[bench]'
+	@touch $@
 
 demo: $(INSTALLED) ## Train the quickstart (tied against untied, 3 seeds) and print the verdict
 	$(BIN)/wtie train --config configs/quickstart.yaml $(ARGS)
@@ -73,9 +79,8 @@ results: $(INSTALLED) ## Write the numbers in README.md and docs/results/ from t
 schema: $(INSTALLED) ## Write docs/wtie.schema.json, which editors complete configurations from
 	$(BIN)/wtie schema --out docs/wtie.schema.json
 
-bench: $(INSTALLED) ## Run the benchmarks: each prints a ratio against a peer
-	@if [ -f benchmarks/__main__.py ]; then $(BIN)/python -m benchmarks $(ARGS); \
-		else echo "benchmarks/ holds no benchmark yet"; fi
+bench: $(BENCH_INSTALLED) ## Measure against peers: ARGS="pair-8192 --seconds 10 --repeats 3"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove caches and build products; runs/ and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

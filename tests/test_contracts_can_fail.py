@@ -39,6 +39,13 @@ BREAKS = {
         "    return model._kept if model.head is None else model.head.weight",
         f"{CONTRACTS}::test_the_tie_survives_a_dtype_move",
     ),
+    "the softmax of a compiled model is frozen": (
+        TYING,
+        "return model.embedding.weight if model.head is None else model.head.weight",
+        "return model.embedding.weight.detach() if 'hidden' in model.__dict__ "
+        "else model.embedding.weight if model.head is None else model.head.weight",
+        f"{CONTRACTS}::test_the_tie_survives_compile",
+    ),
     "a broken tie goes unseen": (
         TYING,
         'raise BrokenArm("the arm is tied, yet embedding and softmax use two matrices")',
@@ -92,6 +99,32 @@ BREAKS = {
         "            context.seed,\n        )",
         "            context.seed + (self.settings.model.tying == 'none'),\n        )",
         f"{CONTRACTS}::test_the_first_batches_of_two_arms_are_equal",
+    ),
+    "masks depend on the arm": (
+        TRAINING,
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)',
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index,'
+        " self.settings.model.tying)",
+        f"{CONTRACTS}::test_both_arms_draw_the_same_dropout_masks",
+    ),
+    "the tie is not looked at in training": (
+        TRAINING,
+        "if step % TIE_CHECK_STEPS == 0:",
+        "if False:",
+        f"{CONTRACTS}::test_a_tie_that_breaks_in_training_fails_the_cell",
+    ),
+    "the tie is not looked at when saving": (
+        CHECKPOINTS,
+        "    verify_tie(model)\n\n    def write",
+        "    def write",
+        f"{CONTRACTS}::test_a_tie_that_breaks_in_training_fails_the_cell",
+    ),
+    "the softmax uses a frozen copy": (
+        TYING,
+        "return model.embedding.weight if model.head is None else model.head.weight",
+        "model.__dict__.setdefault('_copy', model.embedding.weight.detach().clone())\n"
+        "    return model._copy if model.head is None else model.head.weight",
+        f"{CONTRACTS}::test_a_tied_softmax_really_uses_the_embedding",
     ),
     "dropout runs on": (
         "models/layers.py",
@@ -194,4 +227,7 @@ def test_a_broken_line_breaks_its_contract(tmp_path: Path, repository: Path, nam
         text=True,
         timeout=120,
     )
-    assert outcome.returncode == 1, f"still passes when broken:\n{outcome.stdout[-2000:]}"
+    report = outcome.stdout[-3000:]
+    assert outcome.returncode == 1, f"still passes when broken:\n{report}"
+    for mistake in ("NameError", "SyntaxError", "ImportError", "IndentationError"):
+        assert mistake not in report, f"the break itself is wrong:\n{report}"

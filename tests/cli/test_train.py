@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.analysis.fake_runs import diverge, make_run
+from tyro_cli.experiments import dry_run as experiments_dry_run
 from tyro_cli.experiments import run as experiments_run
 
 
@@ -31,7 +32,9 @@ def test_tables_go_to_stdout_and_to_files_and_progress_to_stderr(wtie, trained):
     folder, _ = trained()
     result = wtie("train", "--config", "a.yaml")
     assert result.exit_code == 0
-    assert result.stdout.endswith("Verdict on tied against untied: tied better\n")
+    assert result.stdout.endswith(
+        "Verdict on tied against untied: tied better; 976 parameters fewer (18.3%)\n"
+    )
     assert result.stderr == "untied/seed-0: started\n"
     assert len(list((folder / "tables").iterdir())) == 4 * 4
 
@@ -88,8 +91,8 @@ def test_without_a_single_result_there_are_no_tables(wtie, trained):
 
 def test_dry_run_trains_nothing(wtie, trained, monkeypatch):
     _, asked = trained()
-    plan = experiments_run.DryRun(("run folder  runs/x", "cells  6"), {"missing_cells": 6})
-    monkeypatch.setattr(experiments_run, "dry_run", lambda **_: plan)
+    plan = experiments_dry_run.DryRun(("run folder  runs/x", "cells  6"), {"missing_cells": 6})
+    monkeypatch.setattr(experiments_dry_run, "dry_run", lambda **_: plan)
     assert wtie("train", "--dry-run", "--config", "a.yaml").stdout == (
         "run folder  runs/x\ncells  6\n"
     )

@@ -47,9 +47,9 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same(trained):
 def test_arms_that_differ_in_the_tie_alone_differ_by_v_times_d(trained):
     folder = trained.run_folder()
     record = json.loads(trained.wtie("compare", "--json").stdout)
-    rows = {row["component"]: row for row in record["tables"]["parameters"]["rows"]}
-    difference = next(key for key in rows["total"] if "difference" in key or " - " in key)
-    assert abs(rows["total"][difference]) == V * D
+    rows = {row["quantity"]: row for row in record["tables"]["parameters"]["rows"]}
+    assert rows["total"]["difference tied"] == rows["head"]["difference tied"] == -V * D
+    assert rows["non-embedding"]["difference tied"] == 0
     assert f"untied - tied = {V * D:,} parameters, exactly V x d = {V} x {D}" in (
         trained.first.stdout
     )

@@ -53,6 +53,18 @@ def test_loss_and_gradients_equal_the_float64_oracle(
     torch.testing.assert_close(matrix.grad.double(), 3 * matrix_gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_body_and_matrix_gradients_are_scaled_alike_in_bfloat16() -> None:
+    hidden, matrix, targets = case(64, 32, 97, 2, 0.0)
+    ratios = []
+    for factor in (1.0, 1 / 3):
+        low = hidden.bfloat16().requires_grad_()
+        own = matrix.clone().requires_grad_()
+        (head_loss(low, own, targets) * factor).backward()
+        ratios.append((low.grad.float().norm() / factor, own.grad.norm() / factor))
+    assert ratios[0][0].item() == pytest.approx(ratios[1][0].item(), rel=2e-4)
+    assert ratios[0][1].item() == pytest.approx(ratios[1][1].item(), rel=1e-5)
+
+
 def test_all_positions_ignored_gives_zero_and_no_gradient() -> None:
     hidden, matrix, targets = case(7, 5, 11, 0, 1.0)
     hidden.requires_grad_()

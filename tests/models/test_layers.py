@@ -57,6 +57,11 @@ def test_dropout_zeroes_the_asked_fraction_and_keeps_the_mean() -> None:
     assert (lanes - 0.3).abs().max() < 0.01
 
 
+def test_a_probability_near_one_is_still_dropout() -> None:
+    dropped = Dropout(1, torch.device("cpu"))(torch.ones(64, 64), 0.999999)
+    assert torch.isfinite(dropped).all() and (dropped == 0).float().mean() > 0.99
+
+
 def test_no_dropout_returns_the_input_itself() -> None:
     x = torch.ones(3)
     assert Dropout(1, x.device)(x, 0.0) is x

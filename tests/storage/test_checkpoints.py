@@ -196,7 +196,7 @@ def test_a_fault_in_pruning_loses_nothing_that_stays_and_damages_nothing(folder,
         for step in (1, 2, 3):
             save(folder, "last", step, writer(str(step)))
 
-    for _ in run(lambda: prune(folder, "last", 3), prepare):
+    for _ in run(lambda: prune(folder, "last", [3]), prepare):
         for step, path in list_checkpoints(folder, "last"):
             assert (path / "state.json").read_text() == str(step)
             assert (path / "MANIFEST.json").exists()
@@ -209,11 +209,9 @@ def test_pruning_keeps_one_of_its_kind_and_all_of_the_other(folder):
     save(folder, "best", 1, writer("best"))
     (folder / "last-00000002.corrupt").mkdir()
     (folder / "last-00000002.replaced-1").mkdir()
-    prune(folder, "last", 2)
-    assert names(folder) == sorted(
-        ["best-00000001", "last-00000002", "last-00000002.corrupt", "last-00000002.replaced-1"]
-    )
-    prune(folder, "last", 2)
+    prune(folder, "last", [2])
+    assert names(folder) == sorted(["best-00000001", "last-00000002", "last-00000002.corrupt"])
+    prune(folder, "last", [2])
     assert steps(folder, "best") == [1]
 
 
@@ -223,7 +221,7 @@ def test_pruning_removes_nothing_when_the_one_to_keep_is_damaged_or_gone(folder)
     (folder / "last-00000002" / "model.bin").write_text("")
     for keep_step in (2, 3):
         with pytest.raises(DamagedFolder):
-            prune(folder, "last", keep_step)
+            prune(folder, "last", [keep_step])
     assert newest_text(folder, on_damage=lambda *_: None) == "1"
 
 
@@ -232,7 +230,7 @@ def test_what_a_crash_left_half_replaced_loads_and_is_pruned_later(folder):
     (folder / "last-00000005").rename(folder / "last-00000005.replaced-1")
     assert newest_text(folder) == "5"
     save(folder, "last", 6, writer("6"))
-    prune(folder, "last", 6)
+    prune(folder, "last", [6])
     assert names(folder) == ["last-00000006"]
 
 

@@ -110,10 +110,6 @@ def test_early_stopping_ends_a_cell_that_no_longer_improves(tmp_path: Path) -> N
     assert progress.step == progress.best_step + 8
 
 
-def test_early_stopping_is_off_by_default(tmp_path: Path) -> None:
-    assert tiny.settings().training.early_stopping is None
-
-
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_number_that_is_not_finite_stops_before_the_update(tmp_path: Path, where: str) -> None:
     trainer = Trainer(tiny.context(tmp_path))
@@ -136,7 +132,8 @@ def test_a_number_that_is_not_finite_stops_before_the_update(tmp_path: Path, whe
         trainer.run()
     assert trainer.progress.step == 5
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
-    assert [s for s, _ in list_checkpoints(tmp_path / "checkpoints", "last")] == [4]
+    assert [s for s, _ in list_checkpoints(tmp_path / "checkpoints", "last")] == [5]
+    assert trainer.divergence is not None and trainer.divergence["step"] == 6
 
 
 def test_a_checkpoint_of_another_cell_or_other_numerics_is_refused(tmp_path: Path) -> None:

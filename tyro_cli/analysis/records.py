@@ -151,24 +151,43 @@ def load_run(folder: Path) -> RunRecords:
         RunFolderError: The folder is not a run folder.
         DamagedRecord: A file in it does not say what it must.
     """
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.is_file():
+    manifest = read_manifest(folder)
+    cells = {
+        (arm, seed): read_cell(folder, manifest, arm, seed) for arm, seed in planned_cells(manifest)
+    }
+    return RunRecords(folder=folder, manifest=manifest, cells=cells)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a run folder.
+
+    Raises:
+        RunFolderError: The folder is not a run folder.
+        DamagedRecord: The manifest does not say what it must.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
         raise RunFolderError(
             f"{folder} is not a run folder: it has no manifest.json",
             "Name a folder that `wtie train` wrote, for example runs/NAME-HASH; "
             "`wtie runs ls` lists them.",
         )
-    manifest = _parse(Manifest, manifest_path)
+    return _parse(Manifest, path)
+
+
+def planned_cells(manifest: Manifest) -> list[tuple[str, int]]:
+    """Return every planned cell, (arm, seed), in the order of arms and seeds."""
     planned = {(arm, seed) for plan in manifest.plans for arm in plan.arms for seed in plan.seeds}
     order = {name: (arm.order, name) for name, arm in manifest.arms.items()}
-    cells = {
-        (arm, seed): _read_cell(folder, manifest, arm, seed)
-        for arm, seed in sorted(planned, key=lambda cell: (order[cell[0]], cell[1]))
-    }
-    return RunRecords(folder=folder, manifest=manifest, cells=cells)
+    return sorted(planned, key=lambda cell: (order[cell[0]], cell[1]))
 
 
-def _read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellRecord:
+def read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellRecord:
+    """Read the records of one planned cell.
+
+    Raises:
+        DamagedRecord: A file of it does not say what it must, or is the record of another cell.
+    """
     try:
         cell_folder = inside(folder, arm, f"seed-{seed}")
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""`wtie runs`: which runs there are, and what one of them holds.
+"""`wtie runs`: which runs there are, what one of them holds, and whether all of it is sound.
 
 A listing never fails because of one run: what cannot be read is named in its row. Sizes and ages
 are those of the folder on disk.
@@ -7,7 +7,7 @@ are those of the folder on disk.
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +18,15 @@ from tyro_cli.cli.options import (
     RunArgument,
     folder_bytes,
     list_runs,
+    newest_run,
 )
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import WtieError
 
-app = typer.Typer(help="List the runs, or show one.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List the runs, show one, or verify one.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("ls")
@@ -102,6 +105,39 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         print_line(f"  seeds: {', '.join(states) or 'none planned'}")
     for arm, text in summary["verdicts"].items():
         print_line(f"verdict on {arm}: {text}")
+
+
+@app.command("verify")
+def verify(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="A run folder; the newest run where none is given."),
+    ] = None,
+    out: OutOption = RUNS_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that nothing in a run is damaged, swapped or missing.
+
+    Manifests, hashes, identities, ties, pairing proofs and sums; one line a problem, and exit 1
+    where there is any. Nothing is changed.
+    """
+    from tyro_cli.experiments.verify import verify_run
+
+    found = verify_run(run or newest_run(out))
+    if as_json:
+        print_json(found.as_record())
+    else:
+        for finding in found.findings:
+            print_line(f"{finding.place}: {finding.problem}")
+        states = ", ".join(f"{number} {state}" for state, number in sorted(found.cells.items()))
+        problems = len(found.findings)
+        print_line(
+            f"{found.run_folder}: {sum(found.cells.values())} cells ({states}), "
+            f"{found.num_checkpoints} checkpoints, {found.num_pairs} pairs: "
+            + (f"{problems} problem{'s' if problems > 1 else ''}" if problems else "all is well")
+        )
+    if found.findings:
+        raise typer.Exit(1)
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def train(
 
 
 def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
-    from tyro_cli.experiments.run import dry_run
+    from tyro_cli.experiments.dry_run import dry_run
 
     plan = dry_run(**request)
     if as_json:

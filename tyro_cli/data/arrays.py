@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tyro_cli.errors import DamagedRecord, StorageError
+from tyro_cli.errors import DamagedRecord
 from tyro_cli.storage.files import encode_json, read_json
+from tyro_cli.storage.system import storage_errors
 
 ARRAY_FORMAT = 1
 _DTYPES = ("<u2", "<u4", "<i8")
@@ -64,15 +65,13 @@ def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
     if type(length) is not int or length < 1:
         raise DamagedRecord(f"{_header_path(path)}: length must be a positive integer")
     dtype = np.dtype(dtype_name)
-    try:
+    with storage_errors(path, "read"):
         size_bytes = path.stat().st_size
         if size_bytes != length * dtype.itemsize:
             raise DamagedRecord(
                 f"{path}: {size_bytes} bytes, the header says {length * dtype.itemsize}"
             )
         values = np.memmap(path, dtype=dtype, mode="r", shape=(length,))
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
     if verify and hashlib.sha256(values.data).hexdigest() != header["sha256"]:
         raise DamagedRecord(f"{path}: the content does not match its sha256")
     return values

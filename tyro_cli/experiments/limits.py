@@ -14,10 +14,26 @@ WORKER_BYTES = 400 * 2**20  # an interpreter with torch, before any tensor (meas
 
 
 def available_cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the cores that this process may use: its affinity, and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _quota_cores() or cores or 1))
+
+
+def _quota_cores() -> int | None:
+    """Return the container's quota of processor time in whole cores, rounded up."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            old = Path("/sys/fs/cgroup/cpu")
+            quota = (old / "cpu.cfs_quota_us").read_text()
+            period = (old / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        return -(-int(quota) // int(period)) if int(quota) > 0 else None
+    except ValueError:
+        return None  # "max"
 
 
 def available_memory_bytes() -> int | None:
@@ -29,18 +45,20 @@ def available_memory_bytes() -> int | None:
                 candidates.append(int(line.split()[1]) * 1024)
     except OSError:
         return None
+    old = "memory/memory"
     limits = (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (f"{old}.limit_in_bytes", f"{old}.usage_in_bytes", f"{old}.stat", "total_inactive_file"),
     )
-    for limit, usage in limits:
+    for names in limits:
+        limit, usage, statistics = (Path("/sys/fs/cgroup") / name for name in names[:3])
         try:
-            candidates.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+            lines = (line.split() for line in statistics.read_text().splitlines())
+            cached = sum(int(value) for key, value in lines if key == names[3])
+            free = int(limit.read_text()) - int(usage.read_text()) + cached
         except (OSError, ValueError):
             continue  # no such limit here ("max")
+        candidates.append(free)
     return min(candidates, default=None)
 
 

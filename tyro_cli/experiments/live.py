@@ -104,6 +104,9 @@ class LiveView:
             self.lines[cell] = CellLine(event["total_steps"], event["batch_tokens"])
             self._say(f"{cell}: started")
             return
+        if kind == "stopping":
+            self._say("stopping: writing checkpoints; once more ends at once", always=True)
+            return
         if kind == "warning":
             self._say(f"{cell}: warning: {event['text']}", always=True)
             return
@@ -153,7 +156,7 @@ class LiveView:
         for header in ("cell", "", "tokens", "tokens/s", "left", "train", "valid"):
             justify = "left" if header in ("cell", "") else "right"
             table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for cell, line in self.lines.items():
+        for cell, line in list(self.lines.items()):  # `handle` may change it meanwhile
             if line.phase != "training":
                 progress = line.phase
             else:

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tyro_cli.config.loading import LoadedExperiment, load_experiment
 from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_data
-from tyro_cli.errors import Interrupted
+from tyro_cli.errors import Interrupted, RunFolderError
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
 from tyro_cli.experiments.launchers.local import CellFailure, run_locally
 from tyro_cli.experiments.limits import available_cores, check_disk, choose_workers
-from tyro_cli.experiments.live import LiveView, duration
+from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
 from tyro_cli.experiments.specs import CellSpec, read_result
@@ -53,8 +51,8 @@ class TrainOutcome:
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """What is known before anything is written."""
+class Start:
+    """What is known of a start before anything is written."""
 
     loaded: LoadedExperiment
     data: PreparedData
@@ -64,7 +62,7 @@ class _Prepared:
     ledgers: dict[str, Ledger]
 
 
-def _prepare(
+def prepare_start(
     config_path: Path,
     overrides: list[str],
     *,
@@ -75,7 +73,15 @@ def _prepare(
     fresh: bool,
     say: Callable[[str], None],
     stop: StopRequest,
-) -> _Prepared:
+) -> Start:
+    """Find out whether a request can be carried out; nothing is written but the cache.
+
+    The arguments are those of `train_experiment`; `say` takes progress, `stop` is polled.
+
+    Raises:
+        UsageError: If anything about the request is wrong.
+        Interrupted: If `stop` was asked to.
+    """
     loaded = load_experiment(config_path, overrides)
     check_confounds(loaded)
     data = prepare_data(
@@ -106,12 +112,13 @@ def _prepare(
     }
     if not fresh:
         check_run_folder(plan, data)
-    return _Prepared(loaded, data, device, precision, plan, ledgers)
+    return Start(loaded, data, device, precision, plan, ledgers)
 
 
-def _largest_arm(ready: _Prepared) -> tuple[str, int]:
-    """Return the planned arm whose training takes the most memory, and that estimate in bytes."""
-    needed = {name: ready.ledgers[name].training_memory_bytes for name in ready.plan.selected_arms}
+def largest_arm(ready: Start, missing: list[Cell]) -> tuple[str, int]:
+    """Return the missing arm whose training takes the most memory, and that estimate in bytes."""
+    names = {cell.arm for cell in missing} or set(ready.plan.selected_arms)
+    needed = {name: ready.ledgers[name].training_memory_bytes for name in sorted(names)}
     largest = max(needed, key=lambda name: needed[name])
     return largest, needed[largest]
 
@@ -158,7 +165,7 @@ def train_experiment(
 
     with polled_signals() as stop, ExitStack() as held:
         try:
-            ready = _prepare(
+            ready = prepare_start(
                 config_path,
                 overrides,
                 seeds=seeds,
@@ -171,12 +178,14 @@ def train_experiment(
             )
             plan = ready.plan
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-            largest, memory_bytes = _largest_arm(ready)
+            largest, memory_bytes = largest_arm(ready, missing)
             num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
-            check_disk(plan.run_folder, _disk_bytes(ready, len(missing)))
+            check_disk(plan.run_folder, disk_bytes(ready, len(missing)))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
-            num_threads = _threads(plan.run_folder, threads, num_workers, fresh)
-            open_run_folder(
+            num_threads = choose_threads(
+                ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+            )
+            manifest = open_run_folder(
                 plan,
                 prepared=ready.data,
                 ledgers=ready.ledgers,
@@ -193,13 +202,15 @@ def train_experiment(
                     f"{num_workers} at a time, {num_threads} thread(s) each, {ready.precision} "
                     f"on {ready.device}"
                 )
-                specs = [_spec(ready, cell, num_threads, allow_numeric_drift) for cell in missing]
+                specs = [
+                    _spec(ready, cell, manifest, num_threads, allow_numeric_drift)
+                    for cell in missing
+                ]
                 with LiveView(console, len(specs)) as view:
                     failures = run_locally(specs, num_workers, view.handle, stop)
         except Interrupted as error:
-            raise Interrupted(
-                error.signal_number, f"go on with the same command: {shlex.join(command)}"
-            ) from None
+            again = shlex.join(word for word in command if word != "--fresh")
+            raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
     failed = [
         f"{failure.name}: {failure.message}" + (f" ({failure.remedy})" if failure.remedy else "")
@@ -214,13 +225,19 @@ def train_experiment(
     )
 
 
-def _spec(ready: _Prepared, cell: Cell, threads: int, allow_numeric_drift: bool) -> CellSpec:
-    arm = ready.plan.arms[cell.arm]
+def _spec(
+    ready: Start,
+    cell: Cell,
+    manifest: dict[str, Any],
+    threads: int,
+    allow_numeric_drift: bool,
+) -> CellSpec:
     return CellSpec(
         cell_id=cell.cell_id,
         arm=cell.arm,
         seed=cell.seed,
-        settings=arm.settings.model_dump(mode="json"),
+        # As first recorded: the same text at another path leaves the same record.
+        settings=manifest["arms"][cell.arm]["settings"],
         folder=str(cell.folder),
         prepared_folder=str(ready.data.folder),
         total_steps=ready.plan.total_steps[cell.arm],
@@ -231,140 +248,44 @@ def _spec(ready: _Prepared, cell: Cell, threads: int, allow_numeric_drift: bool)
     )
 
 
-def _disk_bytes(ready: _Prepared, num_cells: int) -> int:
+def disk_bytes(ready: Start, num_cells: int) -> int:
     """Estimate the disk that the checkpoints take at their largest.
 
-    A finished cell holds two sets of weights; a running one a full checkpoint more, twice while it
-    is replaced.
+    A finished cell holds two sets of weights; a running one three full checkpoints while the newest
+    is written, and three best ones.
     """
     if not num_cells:
         return 0
     weights = max(ledger.checkpoint_bytes for ledger in ready.ledgers.values())
     moments = max(ledger.optimizer_bytes for ledger in ready.ledgers.values())
-    running = min(num_cells, available_cores()) * 2 * (weights + moments)
+    running = min(num_cells, available_cores()) * (3 * (weights + moments) + weights)
     return int(CHECKPOINT_SLACK * (num_cells * 2 * weights + running))
 
 
-def _threads(run_folder: Path, asked: int | None, num_workers: int, fresh: bool) -> int:
-    """Return the threads of a worker: asked for, or the run's own, or cores shared out."""
+def choose_threads(
+    ready: Start, asked: int | None, num_workers: int, *, fresh: bool, allow_drift: bool
+) -> int:
+    """Return the threads of a worker: the run's own, or asked for, or cores shared out.
+
+    Raises:
+        RunFolderError: If the run was started with another number or on another device: its cells
+            would be no pairs.
+    """
+    path = ready.plan.run_folder / "manifest.json"
+    recorded = read_json(path) if not fresh and path.exists() else {}
+    threads, device = recorded.get("threads"), recorded.get("device", ready.device)
+    other = []
+    if asked is not None and threads not in (None, asked):
+        other.append(f"{threads} thread(s) a cell, not {asked}")
+    if device != ready.device:
+        other.append(f"{device}, not {ready.device}")
+    if other and not allow_drift:
+        raise RunFolderError(
+            f"{ready.plan.run_folder} was started with {' and on '.join(other)}: cells that are "
+            "computed otherwise are no pairs",
+            "leave --threads and --device out, start anew with --fresh, or accept and record the "
+            "difference with --allow-numeric-drift",
+        )
     if asked is not None:
         return asked
-    manifest = run_folder / "manifest.json"
-    if not fresh and manifest.exists():
-        recorded = read_json(manifest)
-        if isinstance(recorded, dict) and isinstance(recorded.get("threads"), int):
-            return int(recorded["threads"])
-    return max(1, available_cores() // num_workers)
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a start would do: lines for a person, a record for a program."""
-
-    lines: tuple[str, ...]
-    record: dict[str, Any]
-
-    def as_record(self) -> dict[str, Any]:
-        """Return plain values, for `--json`."""
-        return self.record
-
-
-def dry_run(
-    config_path: Path,
-    overrides: list[str],
-    *,
-    seeds: tuple[int, ...] | None,
-    arms: tuple[str, ...] | None,
-    workers: int | None,
-    threads: int | None,
-    device: str,
-    out: Path,
-    fresh: bool,
-    allow_numeric_drift: bool,
-    command: list[str],
-    console: "Console",
-) -> DryRun:
-    """Say what `train_experiment` would do, and write nothing but the cache of token arrays.
-
-    Time is estimated from a few steps of the largest arm, measured now.
-    """
-    with polled_signals() as stop:
-        ready = _prepare(
-            config_path,
-            overrides,
-            seeds=seeds,
-            arms=arms,
-            device=device,
-            out=out,
-            fresh=fresh,
-            say=lambda text: console.print(text, soft_wrap=True),
-            stop=stop,
-        )
-    plan = ready.plan
-    missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-    largest, memory = _largest_arm(ready)
-    num_workers = choose_workers(workers, len(missing), memory, ready.device, largest)
-    num_threads = _threads(plan.run_folder, threads, num_workers, fresh)
-    from tyro_cli.training.throughput import measure_step_seconds
-
-    step_seconds = measure_step_seconds(
-        plan.arms[largest].settings, ready.data, ready.device, ready.precision, num_threads
-    )
-    steps = sum(plan.total_steps[cell.arm] for cell in missing)
-    seconds = step_seconds * steps / num_workers
-    settings = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
-    record = {
-        "run_folder": str(plan.run_folder),
-        "arms": {
-            name: {
-                "settings": settings[name],
-                "differences": plan.differences[name],
-                "ledger": ready.ledgers[name].as_record(),
-                "steps": plan.total_steps[name],
-            }
-            for name in plan.arms
-        },
-        "cells": [{"arm": c.arm, "seed": c.seed, "cell_id": c.cell_id} for c in plan.cells],
-        "missing_cells": len(missing),
-        "workers": num_workers,
-        "threads": num_threads,
-        "device": ready.device,
-        "precision": ready.precision,
-        "cell_memory_bytes": memory,
-        "disk_bytes": _disk_bytes(ready, len(missing)),
-        "train_seconds": seconds,
-        "data": ready.data.facts(),
-    }
-    return DryRun(tuple(_dry_lines(ready, record, seconds)), record)
-
-
-def _dry_lines(ready: _Prepared, record: dict[str, Any], seconds: float) -> list[str]:
-    plan, data = ready.plan, ready.data
-    train, valid, test = (data.splits[name].num_tokens for name in ("train", "valid", "test"))
-    lines = [
-        f"run folder  {plan.run_folder}",
-        f"data        {train:,} / {valid:,} / {test:,} tokens (train / valid / test), "
-        f"vocabulary {data.vocab_size:,}",
-        f"cells       {len(plan.cells)} ({len(plan.arms)} arms), {record['missing_cells']} missing",
-        f"workers     {record['workers']} at a time, {record['threads']} thread(s) each, "
-        f"{ready.precision} on {ready.device}",
-        f"memory      about {record['cell_memory_bytes'] / 2**20:,.0f} MiB a cell, "
-        f"disk about {record['disk_bytes'] / 2**20:,.0f} MiB",
-        f"time        about {duration(seconds)} of training (measured on a few steps just now; "
-        "evaluation comes on top)",
-        "",
-        "parameters",
-    ]
-    for name, ledger in ready.ledgers.items():
-        differences = ", ".join(
-            f"{key} {values[0]} -> {values[1]}" for key, values in plan.differences[name].items()
-        )
-        lines.append(
-            f"  {name:<16} {ledger.total:>13,}   {ledger.forward_flops_per_token / 1e6:>8.2f} "
-            f"MFLOP a token forward   {differences or 'baseline'}"
-        )
-    lines += ["", "resolved configuration of the baseline"]
-    baseline = ready.loaded.experiment.baseline
-    name = baseline if baseline in plan.arms else next(iter(plan.arms))
-    text = yaml.safe_dump(record["arms"][name]["settings"], sort_keys=False)
-    return lines + [f"  {line}" for line in text.splitlines()]
+    return int(threads or max(1, available_cores() // num_workers))

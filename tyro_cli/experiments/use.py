@@ -4,7 +4,6 @@ Everything is taken from the run folder: settings and status from the records, t
 the run's own `tokenizer.json`, weights from the verified checkpoints.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,20 @@ from tyro_cli.data.prepared import (
     tokenize_split,
 )
 from tyro_cli.data.tokenizers import decode_tokens, encode_prompt, load_tokenizer
-from tyro_cli.errors import NothingMatched, RunFolderError, StorageError
+from tyro_cli.errors import NothingMatched, RunFolderError, StorageError, UsageError
 from tyro_cli.evaluation.generation import generate_tokens
 from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.limits import available_cores
 from tyro_cli.models.language_model import LanguageModel, build_model
-from tyro_cli.storage.checkpoints import newest_verified
+from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json
+from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
 from tyro_cli.training.checkpoints import load_model
 from tyro_cli.training.hardware import configure_process
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
 def evaluate_run(
@@ -61,7 +63,7 @@ def evaluate_run(
     run = load_run(run_folder)
     cells = _finished(run, arm, seed)
     configure_process("cpu", available_cores(), deterministic=True)
-    tokenizer_sha256 = _sha256(run_folder / "tokenizer.json")
+    tokenizer_sha256 = sha256_of_file(run_folder / "tokenizer.json")
     splits: dict[str, TokenSplit] = {}
     if text is not None:
         tokenizer = load_tokenizer(run_folder / "tokenizer.json")
@@ -71,10 +73,12 @@ def evaluate_run(
     else:
         data = _settings(cells[0]).data
         prepared = prepare_data(data, base_folder=Path.cwd(), cache_folder=default_cache_folder())
-        if prepared.content_sha256 != _trained_on(run_folder):
+        if (prepared.content_sha256, prepared.tokenizer_sha256) != _trained_on(run_folder):
             raise RunFolderError(
-                f"{data.corpus}: its text is not the one that {run_folder} was trained on",
-                "put the corpus back, or score another text with --text FILE",
+                f"{data.corpus}: its text, or the tokenizer trained on it, is not the one that "
+                f"{run_folder} was trained on",
+                "put the corpus back and install the versions that manifest.json names, or score "
+                "another text with --text FILE",
             )
         splits = {name: prepared.splits[name] for name in ("valid", "test")}
     rows = []
@@ -122,7 +126,14 @@ def generate_text(
     Raises:
         NothingMatched: If no finished cell fits arm and seed.
         DataError: If the tokenizer cannot encode the prompt.
+        UsageError: If the temperature is not one.
     """
+    if not (temperature == 0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE):
+        raise UsageError(
+            f"--temperature {temperature}: must be 0, or from {MIN_TEMPERATURE} to "
+            f"{MAX_TEMPERATURE:g}",
+            "0 takes the likeliest token; 0.8 is a usual value",
+        )
     run = load_run(run_folder)
     cell = _finished(run, arm or run.manifest.baseline, seed)[0]
     tokenizer = load_tokenizer(run_folder / "tokenizer.json")
@@ -152,10 +163,12 @@ def generate_text(
     return pieces()
 
 
-def _trained_on(run_folder: Path) -> object:
-    """Return the content hash of the corpus that the manifest names, if it does."""
+def _trained_on(run_folder: Path) -> tuple[object, object]:
+    """Return the hashes of corpus and tokenizer that the manifest names, if it does."""
     data = read_json(run_folder / "manifest.json").get("data")
-    return data.get("content_sha256") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None, None
+    return data.get("content_sha256"), data.get("tokenizer_sha256")
 
 
 def _finished(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRecord]:
@@ -185,18 +198,16 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
     assert cell.result is not None
     settings = _settings(cell)
     folder = cell.folder / "checkpoints"
-    damaged: list[str] = []
-    found = newest_verified(
-        folder,
-        "last" if checkpoint == "last" else "best",
-        on_damage=lambda path, why: damaged.append(f"{path.name}: {why}"),
-    )
-    if found is None:
+    training = cell.result.training
+    step = training.steps if checkpoint == "last" else training.best_step or 0
+    path = checkpoint_path(folder, "last" if checkpoint == "last" else "best", step)
+    try:
+        verify_manifest(path)
+    except StorageError as error:
         raise StorageError(
-            f"{folder}: there is no usable {checkpoint} checkpoint {'; '.join(damaged)}".rstrip(),
-            "train the cell again: move its folder away and run the same command",
-        )
-    step, path = found
+            f"there is no usable {checkpoint} checkpoint: {error.message}",
+            f"train the cell again: move {cell.folder} away and run the same command",
+        ) from error
     model = build_model(
         settings.model, cell.result.vocab_size, settings.data.context_length, cell.seed
     )
@@ -204,7 +215,3 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
     if state.get("cell_id") != cell.result.cell_id:
         raise RunFolderError(f"{path}: this checkpoint belongs to another cell")
     return settings, model, step
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

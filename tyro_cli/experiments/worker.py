@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ import numpy as np
 
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.prepared import PreparedData, open_prepared
-from tyro_cli.errors import BrokenArm, Diverged, Interrupted, LockHeld, WtieError
+from tyro_cli.errors import (
+    BrokenArm,
+    DamagedFolder,
+    DamagedRecord,
+    Diverged,
+    Interrupted,
+    LockHeld,
+    WtieError,
+)
 from tyro_cli.evaluation.perplexity import document_scores, split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import signatures
 from tyro_cli.evaluation.training_part import training_part
@@ -34,7 +42,7 @@ from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json, write_bytes, write_json
 from tyro_cli.storage.locks import owned
 from tyro_cli.storage.system import make_folder, remove_leftovers
-from tyro_cli.training.checkpoints import load_model
+from tyro_cli.training.checkpoints import load_model, verified_best
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
 from tyro_cli.training.signals import polled_signals
@@ -90,20 +98,18 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             trained = trainer.run()
             clock.add(trained)
             report({"kind": "phase", "text": "final evaluation"})
-            evaluations = _final_evaluation(spec, trained, settings, data, poll)
-        except Diverged as error:
+            evaluations = _final_evaluation(spec, trained, settings, data, poll, context.warn)
+        except Diverged:
             clock.add(trainer)
             clock.write()
-            step = trainer.progress.step
-            what = {"step": step + 1, "batch_sha256": trainer.batch_sha256, "what": str(error)}
-            write_json(folder / "result.json", _result(spec, trainer, data, None, what))
+            write_json(folder / "result.json", _result(spec, trainer, data, None))
             raise
         except Interrupted:
             clock.add(trainer)
             clock.write()
             raise
         clock.write(final=True)
-        write_json(folder / "result.json", _result(spec, trainer, data, evaluations, None))
+        write_json(folder / "result.json", _result(spec, trainer, data, evaluations))
 
 
 @contextmanager
@@ -135,6 +141,7 @@ def _final_evaluation(
     settings: Settings,
     data: PreparedData,
     poll: Callable[[], None],
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Sweep valid, test and a part of train at the best and at the last checkpoint, in float32.
 
@@ -162,7 +169,14 @@ def _final_evaluation(
 
     best_step, last_step = trained.progress.best_step, trained.progress.step
     best = build_model(settings.model, data.vocab_size, settings.data.context_length, spec.seed)
-    load_model(checkpoint_path(Path(spec.folder) / "checkpoints", "best", best_step), best)
+    checkpoints = Path(spec.folder) / "checkpoints"
+    path = verified_best(checkpoints, best_step, spec.cell_id, warn)
+    if path is None:
+        raise DamagedFolder(
+            f"{checkpoint_path(checkpoints, 'best', best_step)}: the best checkpoint is lost",
+            "run the same command again: the cell is then trained anew",
+        )
+    load_model(path, best)
     best.to(spec.device)
     at_best = scores(best, best_step, keep_documents=True)
     at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
@@ -177,7 +191,6 @@ def _result(
     trainer: Trainer,
     data: PreparedData,
     evaluations: dict[str, Any] | None,
-    diverged: dict[str, Any] | None,
 ) -> dict[str, Any]:
     settings, progress, model = trainer.settings, trainer.progress, trainer.model
     return {
@@ -185,8 +198,8 @@ def _result(
         "cell_id": spec.cell_id,
         "arm": spec.arm,
         "seed": spec.seed,
-        "status": "done" if diverged is None else "diverged",
-        "diverged": diverged,
+        "status": "done" if trainer.divergence is None else "diverged",
+        "diverged": trainer.divergence,
         "settings": settings.model_dump(mode="json"),
         "vocab_size": data.vocab_size,
         "parameters": {
@@ -218,7 +231,10 @@ def _result(
 
 
 class _Clock:
-    """Seconds and bytes of a cell, added up over all the processes that worked on it."""
+    """Seconds and bytes of a cell, added up over the processes that worked on it.
+
+    What a process took that was killed is lost.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -232,8 +248,8 @@ class _Clock:
             "peak_memory_bytes": 0,
         }
         if path.exists():
-            earlier = read_json(path)
-            self.sums |= {key: earlier[key] for key in self.sums if key in earlier}
+            with suppress(DamagedRecord):  # lost times are no reason to lose the cell
+                self.sums |= _numbers(read_json(path), self.sums)
         self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
         self.final_started: float | None = None
 
@@ -250,15 +266,29 @@ class _Clock:
         """Write `performance.json`."""
         if final and self.final_started is not None:
             self.sums["final_evaluation_seconds"] = time.perf_counter() - self.final_started
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        self.sums["peak_memory_bytes"] = max(peak, self.sums["peak_memory_bytes"])
+        self.sums["peak_memory_bytes"] = max(peak_memory_bytes(), self.sums["peak_memory_bytes"])
         seconds = self.sums["train_seconds"]
         rate = self.sums["train_tokens"] / seconds if seconds else None
         write_json(self.path, self.sums | {"train_tokens_per_second": rate})
 
 
+def _numbers(record: object, wanted: Iterable[str]) -> dict[str, Any]:
+    """Return the wanted numbers of a record that anyone may have written."""
+    values = record if isinstance(record, dict) else {}
+    return {key: values[key] for key in wanted if type(values.get(key)) in (int, float)}
+
+
 _IMPORTED = time.time()
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process ever held."""
+    with suppress(OSError):  # Linux; there `ru_maxrss` also counts what our parent once held
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _process_start_seconds() -> float:
@@ -279,12 +309,14 @@ def main() -> int:
             if now - last_step_report < REPORT_SECONDS:
                 return
             last_step_report = now
-        else:
-            print(json.dumps(event), file=sys.stderr, flush=True)
         with suppress(BrokenPipeError):  # the parent is gone; `poll` will notice
             print(json.dumps({"cell": spec.name, **event}), file=out, flush=True)
+        if event["kind"] != "step":
+            with suppress(OSError):  # the log may lie on a full disk; the event does not
+                print(json.dumps(event), file=sys.stderr, flush=True)
 
-    with polled_signals(parent=os.getppid()) as stop:
+    parent = int(os.environ.get("WTIE_PARENT", os.getppid()))
+    with polled_signals(parent) as stop:
         try:
             run_cell(spec, report, stop.poll)
         except Interrupted as error:

@@ -70,7 +70,8 @@ class _HeadLoss(torch.autograd.Function):
         hidden_gradient, matrix_gradient = ctx.saved_tensors
         (upstream,) = gradients
         return (
-            hidden_gradient * upstream.to(hidden_gradient.dtype),
+            # In float32: a factor rounded to bfloat16 would scale the body unlike the matrix.
+            (hidden_gradient.float() * upstream).to(hidden_gradient.dtype),
             matrix_gradient.mul_(upstream),
             None,
             None,

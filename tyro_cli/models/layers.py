@@ -35,7 +35,7 @@ class Dropout:
         Sixteen random bits an element: on a CPU this is about seven times faster than
         `torch.nn.functional.dropout`, which draws a whole double for each.
         """
-        cut = round(probability * 65536)
+        cut = min(round(probability * 65536), 65535)
         if cut == 0:
             return x
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)

@@ -8,7 +8,7 @@ replace. The files in a checkpoint, and whose they are, are left to the caller's
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -108,16 +108,22 @@ def newest_verified(
     return None
 
 
-def prune(folder: Path, kind: Kind, keep_step: int) -> None:
-    """Remove the checkpoints of a kind but the one of a step, once that one verifies.
+def prune(folder: Path, kind: Kind, keep_steps: Collection[int]) -> None:
+    """Remove the checkpoints of a kind but those of some steps, once the newest of them verifies.
+
+    Args:
+        folder: The cell's folder of checkpoints, whose one owner the caller is.
+        kind: `last` or `best`.
+        keep_steps: At least one; only the newest of them must exist.
 
     Raises:
-        DamagedFolder: The one to keep does not verify; nothing was removed.
+        DamagedFolder: The newest to keep does not verify; nothing was removed.
     """
-    others = [path for step, path in list_checkpoints(folder, kind) if step != keep_step]
+    kept = {checkpoint_path(folder, kind, step) for step in keep_steps}
+    others = [path for _, path in list_checkpoints(folder, kind) if path not in kept]
     if not others:
         return
-    verify_manifest(checkpoint_path(folder, kind, keep_step))
+    verify_manifest(checkpoint_path(folder, kind, max(keep_steps)))
     for path in others:
         remove_whole(path)
 

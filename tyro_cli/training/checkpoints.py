@@ -3,14 +3,19 @@
 A checkpoint is a folder (`storage.checkpoints`): `model.safetensors`, `optimizer.safetensors`
 where training may go on, and `state.json`. All randomness is keyed by step, so there is no
 generator state to keep. On load the tensors are compared with the model that the configuration
-describes, not with flags: names, shapes, dtypes and the tie must agree.
+describes, not with flags: names, shapes, dtypes and the tie must agree. A checkpoint is untrusted
+input: everything in it is checked before it is used, and nothing in it is ever run.
 """
 
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import safetensors
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,10 +24,43 @@ from tyro_cli.models.language_model import LanguageModel
 from tyro_cli.models.tying import tie_metadata, verify_tie
 from tyro_cli.storage.checkpoints import newest_verified, save
 from tyro_cli.storage.files import read_json, write_json
+from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.optimizer import optimizer_tensors, restore_optimizer
 
 FORMAT = 1
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+REMEDY = "move the checkpoint away, and the cell begins again without it"
+
+Warn = Callable[[str], None]
+Count = Annotated[int, Field(ge=0)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    """A part of `state.json`: complete, of the written types, and finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _ProgressState(_Part):
+    step: Count
+    batches_sha256: Hash
+    evaluations: list[Annotated[tuple[Count, float, Hash], Field(strict=False)]]
+    best_step: Count
+    best_nats: float | None
+    stopped_early: bool
+    finished: bool
+
+
+class _State(_Part):
+    format: Literal[1]
+    step: Count
+    tie: dict[str, Any]
+    cell_id: str
+    total_steps: Count
+    fingerprint: dict[str, Any]
+    numeric_drift: list[dict[str, Any]]
+    progress: _ProgressState
 
 
 def save_checkpoint(
@@ -46,9 +84,9 @@ def save_checkpoint(
     verify_tie(model)
 
     def write(target: Path) -> None:
-        save_file(_contiguous(model.state_dict()), target / MODEL)
+        _write_tensors(model.state_dict(), target / MODEL)
         if optimizer is not None:
-            save_file(_contiguous(optimizer_tensors(optimizer, model)), target / OPTIMIZER)
+            _write_tensors(optimizer_tensors(optimizer, model), target / OPTIMIZER)
         write_json(
             target / STATE, {"format": FORMAT, "step": step, "tie": tie_metadata(model), **state}
         )
@@ -56,8 +94,16 @@ def save_checkpoint(
     return save(folder, kind, step, write)  # type: ignore[arg-type]
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path)
+    except safetensors.SafetensorError as error:
+        # A full disk reaches us as text; as an `OSError` it gets the remedy of one.
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def load_model(path: Path, model: LanguageModel) -> dict[str, Any]:
@@ -68,8 +114,8 @@ def load_model(path: Path, model: LanguageModel) -> dict[str, Any]:
         BrokenArm: If the checkpoint's tie is not the model's.
     """
     state: dict[str, Any] = read_json(path / STATE)
-    if state.get("format") != FORMAT:
-        raise DamagedRecord(f"{path / STATE}: format {state.get('format')!r} is not {FORMAT}")
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DamagedRecord(f"{path / STATE}: it is not of format {FORMAT}", REMEDY)
     tensors = _read_tensors(path / MODEL)
     own = dict(model.named_parameters())
     if set(tensors) != set(own):
@@ -91,10 +137,52 @@ def load_model(path: Path, model: LanguageModel) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    read_tensor_header(path)  # bounded; the library would take up to 100 MB of names
     try:
         return load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedRecord(f"{path}: {error}") from error
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise DamagedRecord(f"{path}: {error}", REMEDY) from error
+
+
+def _read_state(path: Path, step: int, cell_id: str) -> dict[str, Any]:
+    """Read the state of a checkpoint that has been verified, and see that it is this cell's.
+
+    Raises:
+        DamagedRecord: If it does not say what a state must.
+        RunFolderError: If it belongs to another cell or step.
+    """
+    state: dict[str, Any] = read_json(path / STATE)
+    try:
+        checked = _State.model_validate(state)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedRecord(f"{path / STATE}: {where}: {first['msg']}", REMEDY) from error
+    if checked.cell_id != cell_id or not checked.step == checked.progress.step == step:
+        raise RunFolderError(
+            f"{path}: this checkpoint belongs to another cell or step",
+            "move it away, or train into another folder with --out",
+        )
+    return state
+
+
+def verified_best(folder: Path, step: int, cell_id: str, warn: Warn) -> Path | None:
+    """Return the `best` checkpoint of a step; None where it is gone or was damaged.
+
+    A damaged one is quarantined, with a warning.
+
+    Raises:
+        RunFolderError: If it belongs to another cell or step.
+    """
+    found = newest_verified(folder, "best", at_most_step=step, on_damage=_telling(warn))
+    if found is None or found[0] != step:
+        return None
+    _read_state(found[1], step, cell_id)
+    return found[1]
+
+
+def _telling(warn: Warn) -> Callable[[Path, str], None]:
+    return lambda path, why: warn(f"{path.name} is damaged and set aside: {why}")
 
 
 def resume(
@@ -105,30 +193,30 @@ def resume(
     current_fingerprint: dict[str, Any],
     *,
     allow_numeric_drift: bool,
-    warn: Any,
+    warn: Warn,
 ) -> dict[str, Any] | None:
-    """Restore the newest verified `last` checkpoint; None where there is none.
+    """Restore the newest verified `last` checkpoint; None where training must begin anew.
 
-    A damaged one is quarantined and the one before it is taken, with a warning.
+    A damaged one is quarantined and the one before it is taken, with a warning. One whose best
+    checkpoint is lost is passed over: only training it anew can give the primary result.
 
     Raises:
         RunFolderError: If it belongs to another cell, or was written under another numeric
             fingerprint and `allow_numeric_drift` is off.
+        DamagedRecord: If what it says, though it matches its manifest, cannot be used.
     """
-    found = newest_verified(
-        folder,
-        "last",
-        on_damage=lambda path, why: warn(f"{path.name} is damaged and set aside: {why}"),
-    )
-    if found is None:
-        return None
-    step, path = found
-    state: dict[str, Any] = read_json(path / STATE)
-    if state.get("cell_id") != cell_id or state.get("step") != step:
-        raise RunFolderError(
-            f"{path}: this checkpoint belongs to another cell or step",
-            "move it away, or train into another folder with --out",
-        )
+    at_most_step: int | None = None
+    while True:
+        found = newest_verified(folder, "last", at_most_step=at_most_step, on_damage=_telling(warn))
+        if found is None:
+            return None
+        step, path = found
+        state = _read_state(path, step, cell_id)
+        best_step = state["progress"]["best_step"]
+        if not best_step or verified_best(folder, best_step, cell_id, warn) is not None:
+            break
+        warn(f"{path.name} is passed over: the best checkpoint, of step {best_step}, is lost")
+        at_most_step = step - 1
     saved = state["fingerprint"]
     if saved != current_fingerprint:
         changed = ", ".join(
@@ -146,6 +234,6 @@ def resume(
         warn(f"going on under other numerics: {changed}")
         state["numeric_drift"] = [*state["numeric_drift"], {"step": step, "changed": changed}]
     load_model(path, model)
-    if (path / OPTIMIZER).exists():
+    if not state["progress"]["finished"]:
         restore_optimizer(optimizer, model, _read_tensors(path / OPTIMIZER), step)
     return state

@@ -10,9 +10,10 @@ Shapes: B windows of a batch, T context_length.
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,14 +21,16 @@ import torch
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.batches import TrainingBatches, chain_sha256
 from tyro_cli.data.prepared import PreparedData
-from tyro_cli.errors import BrokenArm, Diverged, Interrupted
+from tyro_cli.errors import BrokenArm, Diverged, Interrupted, StorageError
 from tyro_cli.evaluation.perplexity import sweep_nats
 from tyro_cli.models.initialization import keyed_seed, parameter_digests
 from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.models.layers import Dropout
 from tyro_cli.models.tying import verify_tie
-from tyro_cli.storage.checkpoints import prune
+from tyro_cli.storage.checkpoints import list_checkpoints, prune
+from tyro_cli.storage.files import read_json
 from tyro_cli.storage.records import RecordWriter, truncate_records
+from tyro_cli.storage.system import remove_leftovers
 from tyro_cli.training.checkpoints import resume, save_checkpoint
 from tyro_cli.training.hardware import compute_dtype, fingerprint
 from tyro_cli.training.optimizer import make_optimizer, set_rate
@@ -147,7 +150,8 @@ class Trainer:
         self.train_seconds = self.evaluation_seconds = 0.0
         self.train_tokens = 0
         self.progress = Progress()
-        self.batch_sha256 = NO_BATCHES  # of the step at hand, for the record of a divergence
+        self.anchors: list[tuple[int, int]] = []  # step and best step of the `last` ones kept
+        self.divergence: dict[str, Any] | None = None
         self.records: RecordWriter
 
     def run(self) -> Trained:
@@ -171,6 +175,8 @@ class Trainer:
         if state is not None:
             self.progress = Progress(**state["progress"])
             self.progress.numeric_drift = state["numeric_drift"]
+            self._find_anchors()
+        self._tidy()
         metrics = context.folder / "metrics.jsonl"
         truncate_records(metrics, self._is_behind)
         self.records = RecordWriter(metrics)
@@ -205,30 +211,29 @@ class Trainer:
         except Interrupted:
             self._save_last()
             raise
-        self._check_moved()
 
     def _is_behind(self, record: dict[str, Any]) -> bool:
         """Say whether a record of `metrics.jsonl` is part of the progress made so far."""
-        if record["kind"] == "evaluation":
-            evaluated = self.progress.evaluations
-            return bool(evaluated) and record["step"] <= evaluated[-1][0]
-        return bool(record["step"] <= self.progress.step)
+        step, evaluated = record.get("step"), self.progress.evaluations
+        if not isinstance(step, int):
+            return False
+        if record.get("kind") == "evaluation":
+            return bool(evaluated) and step <= int(evaluated[-1][0])
+        return step <= self.progress.step
 
     def _step(self) -> None:
         """Make one update, or raise before it is made."""
         context, training, step = self.context, self.settings.training, self.progress.step
         batch = self.batches.batch(step)
         batch_sha256 = chain_sha256(self.progress.batches_sha256, batch)
-        self.batch_sha256 = batch_sha256
         loss_nats = self._accumulate(batch)
         parameters = list(self.model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         gradient_norm = float(norm)
         if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):
-            what = "gradient" if math.isfinite(loss_nats) else "loss"
-            raise Diverged(
-                f"step {step + 1}: the {what} is not a finite number (batch {batch_sha256[:12]})",
-                "lower training.optimizer.learning_rate or set training.gradient_clip",
+            self._save_last()
+            self._diverge(
+                step + 1, batch_sha256, "gradient" if math.isfinite(loss_nats) else "loss"
             )
         if training.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, training.gradient_clip, norm)
@@ -280,6 +285,8 @@ class Trainer:
             if stopping and progress.evaluations_since_best() >= stopping.patience:
                 progress.stopped_early = not at_end
                 at_end = True
+        if at_end:
+            self._check_moved()
         progress.finished = at_end
         every = training.checkpoint_every_steps
         if at_end or (evaluated if every is None else step % every == 0):
@@ -288,8 +295,7 @@ class Trainer:
     def _evaluate(self) -> None:
         """Score valid in the training precision and keep the best checkpoint."""
         started, progress = time.perf_counter(), self.progress
-        if progress.step == self.evaluate_every:
-            self._check_moved()
+        self._check_gradients()
         nats = sweep_nats(
             self.model,
             self.context.data.splits["valid"].tokens,
@@ -299,10 +305,7 @@ class Trainer:
         )
         valid_nats = float(nats.mean(dtype=np.float64))
         if not math.isfinite(valid_nats):
-            raise Diverged(
-                f"step {progress.step}: the valid loss is not a finite number",
-                "lower training.optimizer.learning_rate",
-            )
+            self._diverge(progress.step, progress.batches_sha256, "valid loss")
         progress.evaluations.append([progress.step, valid_nats, progress.batches_sha256])
         self.records.append(
             {
@@ -318,20 +321,57 @@ class Trainer:
             save_checkpoint(
                 self.checkpoints, "best", progress.step, self.model, None, self._state()
             )
+            self._prune()
         self.evaluation_seconds += time.perf_counter() - started
         self.context.report({"kind": "evaluation", "step": progress.step, "valid_nats": valid_nats})
 
+    def _diverge(self, step: int, batch_sha256: str, what: str) -> NoReturn:
+        """Keep the last checkpoint before `step` alone, and end the cell."""
+        text = f"step {step}: the {what} is not a finite number (batch {batch_sha256[:12]})"
+        self.divergence = {"step": step, "batch_sha256": batch_sha256, "what": text}
+        self.anchors = [anchor for anchor in self.anchors if anchor[0] < step][-1:]
+        self._prune()
+        raise Diverged(text, "lower training.optimizer.learning_rate or set training.gradient_clip")
+
     def _save_last(self) -> None:
-        """Write the checkpoint that a resume starts from, then drop what it does not need."""
-        if self.progress.step == 0:
+        """Write the checkpoint that a resume starts from, then drop what is not needed."""
+        progress = self.progress
+        if progress.step == 0:
             return
         self.records.sync()
-        optimizer = None if self.progress.finished else self.optimizer
-        step = self.progress.step
-        save_checkpoint(self.checkpoints, "last", step, self.model, optimizer, self._state())
-        prune(self.checkpoints, "last", step)
-        if self.progress.best_step:
-            prune(self.checkpoints, "best", self.progress.best_step)
+        optimizer = None if progress.finished else self.optimizer
+        save_checkpoint(
+            self.checkpoints, "last", progress.step, self.model, optimizer, self._state()
+        )
+        earlier = [anchor for anchor in self.anchors if anchor[0] < progress.step]
+        kept = 1 if progress.finished else 2  # were the newest damaged, the one before serves
+        self.anchors = [*earlier, (progress.step, progress.best_step)][-kept:]
+        self._prune()
+
+    def _prune(self) -> None:
+        """Remove the checkpoints that no kept `last` needs."""
+        if not self.anchors:
+            return
+        prune(self.checkpoints, "last", [step for step, _ in self.anchors])
+        best = {best for _, best in self.anchors} | {self.progress.best_step}
+        if best := best - {0}:
+            prune(self.checkpoints, "best", best)
+
+    def _tidy(self) -> None:
+        """Remove what a killed process left half-done in the folder of checkpoints."""
+        if self.checkpoints.is_dir():
+            remove_leftovers(self.checkpoints)
+        if self.progress.finished:
+            self.anchors = self.anchors[-1:]
+            self._prune()
+
+    def _find_anchors(self) -> None:
+        """Learn which `last` checkpoints are there, and the best one that each needs."""
+        for step, path in reversed(list_checkpoints(self.checkpoints, "last")):
+            with suppress(StorageError, KeyError, TypeError):
+                best_step = int(read_json(path / "state.json")["progress"]["best_step"])
+                if step <= self.progress.step:
+                    self.anchors.append((step, best_step))
 
     def _state(self) -> dict[str, Any]:
         progress = asdict(self.progress)
@@ -372,13 +412,15 @@ class Trainer:
             if (gradient := self.model.get_parameter(name).grad) is None or not gradient.any()
         }
 
-    def _check_moved(self) -> None:
-        """Fail the cell if a tensor never received a gradient or never moved."""
-        if self.progress.step == 0:
-            return
+    def _check_gradients(self) -> None:
+        """Fail the cell if a tensor never received a gradient in this process."""
         if self.without_gradient and self.train_tokens:
             names = ", ".join(sorted(self.without_gradient))
             raise BrokenArm(f"broken arm: no gradient ever reached {names}")
+
+    def _check_moved(self) -> None:
+        """Fail the cell if a tensor never received a gradient or never moved."""
+        self._check_gradients()
         now = parameter_digests(self.model)
         still = [
             name

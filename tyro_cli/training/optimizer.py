@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tyro_cli.config.schema import ModelConfig, OptimizerConfig
+from tyro_cli.errors import DamagedRecord
 from tyro_cli.ledger.parameters import role_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -57,7 +58,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor], step: int
 ) -> None:
-    """Put the moments of `step` updates back, in place of whatever the optimiser holds."""
+    """Put the moments of `step` updates back, in place of whatever the optimiser holds.
+
+    Raises:
+        DamagedRecord: If they are not the moments of this model.
+    """
+    expected = {
+        f"{moment}/{name}": (parameter.shape, parameter.dtype)
+        for name, parameter in model.named_parameters()
+        for moment in MOMENTS
+    }
+    if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != expected:
+        raise DamagedRecord("the moments of the optimiser are not those of this model")
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(step), device=parameter.device),

@@ -17,12 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import tyro_cli
 from tyro_cli.errors import Interrupted
 from tyro_cli.experiments.specs import CellSpec
+from tyro_cli.storage.system import make_folder, storage_errors
 from tyro_cli.training.signals import StopRequest
 
 Event = dict[str, Any]
 POLL_SECONDS = 0.1
+READER_SECONDS = 5.0
+SHOW_CURSOR = b"\x1b[?25h\n"
+
+# `-m` would put the user's current folder before the standard library.
+PACKAGE_PARENT = Path(tyro_cli.__file__).resolve().parent.parent
+WORKER = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from tyro_cli.experiments.worker import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class CellFailure:
 class _Worker:
     spec: CellSpec
     process: "subprocess.Popen[str]"
+    reader: threading.Thread
     failure: Event | None = None
 
 
@@ -69,11 +81,13 @@ def run_locally(
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     waiting, running, failures = list(specs), dict[str, _Worker](), list[CellFailure]()
 
-    def kill_all() -> None:
+    def end_at_once() -> None:
         for worker in running.values():
             worker.process.kill()
+        if sys.stderr.isatty():
+            os.write(2, SHOW_CURSOR)  # the live table has hidden it
 
-    stop.on_second = kill_all
+    stop.on_second = end_at_once
     passed_on = False
     try:
         while running or (waiting and stop.signal_number is None):
@@ -90,10 +104,12 @@ def run_locally(
                 )
             if stop.signal_number is not None and not passed_on:
                 passed_on = True
+                observe({"kind": "stopping"})
                 for worker in running.values():
                     worker.process.send_signal(stop.signal_number)
             _drain(events, running, observe)
             for name in [n for n, worker in running.items() if worker.process.poll() is not None]:
+                running[name].reader.join(timeout=READER_SECONDS)
                 _drain(events, running, observe)
                 worker = running.pop(name)
                 failure = _failure_of(worker)
@@ -101,7 +117,9 @@ def run_locally(
                     failures.append(failure)
                     observe({"kind": "failed", "cell": name, "message": failure.message})
     finally:
-        kill_all()
+        for worker in running.values():
+            worker.process.kill()
+            worker.process.wait()
     if stop.signal_number is not None:
         raise Interrupted(stop.signal_number)
     return failures
@@ -109,22 +127,25 @@ def run_locally(
 
 def _start(spec: CellSpec, events: "queue.SimpleQueue[Event]") -> _Worker:
     folder = Path(spec.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     environment = os.environ | {
         "OMP_NUM_THREADS": str(spec.threads),
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PYTHONUNBUFFERED": "1",
         "WTIE_STARTED": repr(time.time()),
+        "WTIE_PARENT": str(os.getpid()),
     }
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+    log_path = folder / "log.txt"
+    with storage_errors(log_path, "write"), log_path.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tyro_cli.experiments.worker"],
+            [sys.executable, "-P", "-c", WORKER, str(PACKAGE_PARENT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             env=environment,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
     assert process.stdin is not None and process.stdout is not None
@@ -133,18 +154,20 @@ def _start(spec: CellSpec, events: "queue.SimpleQueue[Event]") -> _Worker:
         process.stdin.close()
     except BrokenPipeError:
         pass  # the worker died at once; its exit code tells
-    threading.Thread(target=_forward, args=(process.stdout, events), daemon=True).start()
-    return _Worker(spec, process)
+    reader = threading.Thread(target=_forward, args=(process.stdout, events), daemon=True)
+    reader.start()
+    return _Worker(spec, process, reader)
 
 
 def _forward(stream: IO[str], events: "queue.SimpleQueue[Event]") -> None:
-    for line in stream:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a library printed something; it is not ours
-        if isinstance(event, dict) and "kind" in event and "cell" in event:
-            events.put(event)
+    with stream:
+        for line in stream:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # a library printed something; it is not ours
+            if isinstance(event, dict) and "kind" in event and "cell" in event:
+                events.put(event)
 
 
 def _drain(
@@ -174,7 +197,7 @@ def _failure_of(worker: _Worker) -> CellFailure | None:
     event = worker.failure or {
         "message": f"the worker ended with exit code {code}"
         + (" (killed, perhaps for want of memory)" if code == -9 else ""),
-        "remedy": f"see {Path(worker.spec.folder) / 'log.txt'}; the same command goes on from "
-        "the last checkpoint",
+        "remedy": f"see {Path(worker.spec.folder) / 'log.txt'}; the same command (without "
+        "--fresh) goes on from the last checkpoint",
     }
     return CellFailure(worker.spec.name, event["message"], event["remedy"], code)

@@ -1,6 +1,6 @@
 """Does a tokenizer trained twice on one text give one file?
 
-    python -m benchmarks.tokenizer_determinism
+    python -m benchmarks.determinism
 
 Trains the library's BPE and unigram models, and our unigram trainer, several times on the built-in
 King James text and counts the different files.

@@ -1,0 +1,157 @@
+"""What a start would do, without doing it: `wtie train --dry-run`.
+
+Everything is found out as a start would, up to the point where something is written.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tyro_cli.experiments.limits import choose_workers
+from tyro_cli.experiments.live import duration
+from tyro_cli.experiments.run import (
+    Start,
+    choose_threads,
+    disk_bytes,
+    largest_arm,
+    prepare_start,
+)
+from tyro_cli.experiments.specs import read_result
+from tyro_cli.training.signals import polled_signals
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a start would do: lines for a person, a record for a program."""
+
+    lines: tuple[str, ...]
+    record: dict[str, Any]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values, for `--json`."""
+        return self.record
+
+
+def dry_run(
+    config_path: Path,
+    overrides: list[str],
+    *,
+    seeds: tuple[int, ...] | None,
+    arms: tuple[str, ...] | None,
+    workers: int | None,
+    threads: int | None,
+    device: str,
+    out: Path,
+    fresh: bool,
+    allow_numeric_drift: bool,
+    command: list[str],
+    console: "Console",
+) -> DryRun:
+    """Say what `train_experiment` would do, and write nothing but the cache of token arrays.
+
+    Time is estimated from a few steps of each missing arm, measured now.
+    """
+    with polled_signals() as stop:
+        ready = prepare_start(
+            config_path,
+            overrides,
+            seeds=seeds,
+            arms=arms,
+            device=device,
+            out=out,
+            fresh=fresh,
+            say=lambda text: console.print(text, soft_wrap=True),
+            stop=stop,
+        )
+        plan = ready.plan
+        missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
+        largest, memory = largest_arm(ready, missing)
+        num_workers = choose_workers(workers, len(missing), memory, ready.device, largest)
+        num_threads = choose_threads(
+            ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+        )
+        from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
+
+        step_seconds = {}
+        for name in dict.fromkeys(cell.arm for cell in missing):
+            stop.poll()
+            step_seconds[name] = measure_step_seconds(
+                plan.arms[name].settings, ready.data, ready.device, ready.precision, num_threads
+            )
+    seconds = sum(step_seconds[c.arm] * plan.total_steps[c.arm] for c in missing) / num_workers
+    settings = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
+    record = {
+        "run_folder": str(plan.run_folder),
+        "arms": {
+            name: {
+                "settings": settings[name],
+                "differences": plan.differences[name],
+                "ledger": ready.ledgers[name].as_record(),
+                "steps": plan.total_steps[name],
+            }
+            for name in plan.arms
+        },
+        "cells": [{"arm": c.arm, "seed": c.seed, "cell_id": c.cell_id} for c in plan.cells],
+        "missing_cells": len(missing),
+        "workers": num_workers,
+        "threads": num_threads,
+        "device": ready.device,
+        "precision": ready.precision,
+        "cell_memory_bytes": memory,
+        "disk_bytes": disk_bytes(ready, len(missing)),
+        "train_seconds": seconds,
+        "data": ready.data.facts(),
+    }
+    return DryRun(tuple(_dry_lines(ready, record, seconds)), record)
+
+
+def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str]:
+    plan, data = ready.plan, ready.data
+    train, valid, test = (data.splits[name].num_tokens for name in ("train", "valid", "test"))
+    time_line = "none: every cell is done"
+    if record["missing_cells"]:
+        time_line = (
+            f"about {duration(seconds)} of training (a few steps, measured just now); "
+            "evaluation comes on top"
+        )
+    lines = [
+        f"run folder  {plan.run_folder}",
+        f"data        {train:,} / {valid:,} / {test:,} tokens (train / valid / test), "
+        f"vocabulary {data.vocab_size:,}",
+        f"cells       {len(plan.cells)}, {record['missing_cells']} of them missing",
+        f"workers     {record['workers']} at a time, {record['threads']} thread(s) each, "
+        f"{ready.precision} on {ready.device}",
+        f"memory      about {record['cell_memory_bytes'] / 2**20:,.0f} MiB a cell, "
+        f"disk about {record['disk_bytes'] / 2**20:,.0f} MiB",
+        f"time        {time_line}",
+        "",
+        *_ledger_lines(ready),
+    ]
+    lines += ["", "resolved configuration of the baseline"]
+    baseline = ready.loaded.experiment.baseline
+    name = baseline if baseline in plan.arms else next(iter(plan.arms))
+    text = yaml.safe_dump(record["arms"][name]["settings"], sort_keys=False)
+    return lines + [f"  {line}" for line in text.splitlines()]
+
+
+def _ledger_lines(ready: Start) -> list[str]:
+    """Return the ledger of every arm, side by side, and what each arm differs in."""
+    names = list(ready.ledgers)
+    width = max(15, *(len(name) + 2 for name in names))
+    rows = zip(*(ready.ledgers[name].rows for name in names), strict=True)
+    table = [("parameters", *names)]
+    table += [(row[0].component, *(f"{one.parameters:,}" for one in row)) for row in rows]
+    table.append(("total", *(f"{ready.ledgers[name].total:,}" for name in names)))
+    lines = [f"{row[0]:<16}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in table]
+    baseline = ready.loaded.experiment.baseline
+    for name in names:
+        differences = ready.plan.differences[name].items()
+        told = ", ".join(f"{key} {values[0]} -> {values[1]}" for key, values in differences)
+        if name != baseline:
+            lines.append(f"{name} differs from {baseline} in: {told or 'nothing'}")
+    return lines
