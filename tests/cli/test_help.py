@@ -23,7 +23,8 @@ def commands():
 
 EXPECTED = {
     ("init",), ("train",), ("compare",), ("params",), ("eval",), ("generate",), ("runs", "ls"),
-    ("runs", "show"), ("data", "ls"), ("data", "info"), ("data", "prepare"), ("schema",),
+    ("runs", "show"), ("runs", "verify"), ("data", "ls"), ("data", "info"), ("data", "prepare"),
+    ("schema",),
 }  # fmt: skip
 
 

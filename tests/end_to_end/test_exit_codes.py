@@ -1,6 +1,7 @@
 """The exit codes that other programs rely on: 0, 1, 2, 3 and 5 of `train` and `compare`."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,6 +9,8 @@ from tests.end_to_end.workplace import Workplace, assert_told, results, snapshot
 
 # The largest rate that the configuration takes, and no clip: not finite after a few steps.
 DIVERGING = {
+    "model.dropout": 0.0,
+    "training.budget": {"steps": 60},
     "training.gradient_clip": None,
     "allow_differences": ["training.optimizer.learning_rate"],
     "arms.tied.training": {"optimizer": {"learning_rate": 100}},
@@ -113,8 +116,6 @@ def test_gates_open_and_close_on_a_verdict_over_seeds(place):
 
 @pytest.mark.slow
 def test_unfinished_cells_are_named_and_a_run_without_any_result_is_5(trained, place):
-    import shutil
-
     folder = place.runs / trained.run_folder().name
     shutil.copytree(trained.run_folder(), folder)
     (folder / "tied" / "seed-0" / "result.json").unlink()

@@ -86,5 +86,5 @@ def test_eval_refuses_a_corpus_that_has_changed(place):
     (place.folder / "corpus" / "test.txt").write_text("another text\n", encoding="utf-8")
     before = snapshot(place.runs)
     refused = place.wtie("eval", place.run_folder())
-    assert_told(refused, 2, "corpus: its text is not the one", "--text FILE")
+    assert_told(refused, 2, "corpus: its text", "is not the one that", "--text FILE")
     assert snapshot(place.runs) == before

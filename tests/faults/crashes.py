@@ -225,25 +225,48 @@ def watched_training(
     name: str,
     folder: Path,
     visit: Callable[[int, str, tuple], None],
+    note: Callable[[str, tuple], None],
     report: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> int:
-    """Train a cell, calling `visit` before each call it makes; return the number of calls."""
-    calls, busy = 0, False
+    """Train a cell, and look at the disk before each call it makes; return the number of calls.
+
+    Args:
+        run: The run.
+        name: The cell.
+        folder: Where it is trained.
+        visit: Called before each call, unless the call before it only opened a file for reading:
+            the disk is the same then.
+        note: Called at each call.
+        report: Takes the events of the worker.
+    """
+    calls, busy, changed = 0, False, True
 
     def act(call: str, arguments: tuple) -> None:
-        nonlocal calls, busy
+        nonlocal calls, busy, changed
         if busy:
             return
         calls += 1
         busy = True
         try:
-            visit(calls, call, arguments)
+            if changed:
+                visit(calls, call, arguments)
+            note(call, arguments)
+            changed = not _only_reads(call, arguments)
         finally:
             busy = False
 
     with before_each_call(act):
         run.train(name, folder, report)
     return calls
+
+
+def _only_reads(call: str, arguments: tuple) -> bool:
+    if call != "open":
+        return False
+    how = arguments[1] if len(arguments) > 1 else "r"
+    if isinstance(how, int):
+        return not how & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    return not set(how) & set("wxa+")
 
 
 def killed_copy(folder: Path, target: Path) -> Path:

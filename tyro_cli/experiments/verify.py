@@ -24,16 +24,14 @@ from tyro_cli.config.positions import plain
 from tyro_cli.config.schema import Settings
 from tyro_cli.errors import NothingMatched, RunFolderError, WtieError
 from tyro_cli.experiments.identity import cell_id, run_id, settings_sha256
+from tyro_cli.experiments.verify_checkpoints import checkpoint_problems, disagreement
 from tyro_cli.ledger.parameters import count_parameters, parameter_shapes
 from tyro_cli.storage.checkpoints import checkpoint_path, list_checkpoints
 from tyro_cli.storage.files import encode_json, read_json
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
 from tyro_cli.storage.names import inside
 from tyro_cli.storage.records import read_records
-from tyro_cli.storage.tensors import read_tensor_header
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS: tuple[Literal["best", "last"], ...] = ("best", "last")
 
 
@@ -264,7 +262,7 @@ class _Verifier:
         shapes = self._shapes(settings)
         drawn = {name: tuple(p.shape) for name, p in result.pairing.initial_parameters.items()}
         if drawn != shapes:
-            self._note(place, f"pairing.initial_parameters: {_disagreement(drawn, shapes)}")
+            self._note(place, f"pairing.initial_parameters: {disagreement(drawn, shapes)}")
         if result.parameters.tied != (settings.model.tying != "none"):
             self._note(place, f"parameters.tied is not what tying {settings.model.tying} says")
         if result.status == "done":
@@ -313,56 +311,17 @@ class _Verifier:
                 place = path.relative_to(self.folder).as_posix()
                 with self._looking_at(place):
                     verify_manifest(path)
-                    self._check_state(path, step, identity, settings, place)
-                    self._check_tensors(path, settings, place)
+                    vocab_size = self.manifest.vocab_size
+                    for file, problem in checkpoint_problems(
+                        path, step, identity, settings, vocab_size
+                    ):
+                        self._note(f"{place}/{file}" if file else place, problem)
         if result is not None and result.status == "done":
             wanted = {"best": result.training.best_step or 0, "last": result.training.steps}
             for kind in KINDS:
                 path = checkpoint_path(folder, kind, wanted[kind])
                 if not path.is_dir():
                     self._note(path.relative_to(self.folder).as_posix(), "is missing")
-
-    def _check_state(
-        self, path: Path, step: int, identity: str, settings: Settings, place: str
-    ) -> None:
-        """Check whose a checkpoint is, and what it says of the tie."""
-        state = read_json(path / STATE)
-        if not isinstance(state, dict) or state.get("format") != 1:
-            self._note(place, f"{STATE} is not of format 1")
-            return
-        if state.get("cell_id") != identity:
-            self._note(place, "belongs to another cell")
-        progress = state.get("progress")
-        reached = progress.get("step") if isinstance(progress, dict) else None
-        if state.get("step") != step or reached != step:
-            self._note(place, "belongs to another step")
-        tied = settings.model.tying != "none"
-        expected = {
-            "tying": settings.model.tying,
-            "softmax_matrix": "embedding.weight" if tied else "head.weight",
-            "unique_parameters": count_parameters(
-                settings.model, self.manifest.vocab_size, settings.data.context_length
-            ),
-        }
-        if state.get("tie") != expected:
-            self._note(place, f"the tie in {STATE} is not the one of the settings")
-
-    def _check_tensors(self, path: Path, settings: Settings, place: str) -> None:
-        """Check names, shapes and kinds of the tensors: the tie is what they say it is."""
-        shapes = self._shapes(settings)
-        moments = {f"{moment}/{name}": shapes[name] for moment in MOMENTS for name in shapes}
-        for name, expected in ((MODEL, shapes), (OPTIMIZER, moments)):
-            if name == OPTIMIZER and not (path / name).exists():
-                continue
-            entries = read_tensor_header(path / name)
-            found = {tensor: entry.shape for tensor, entry in entries.items()}
-            if found != expected:
-                self._note(
-                    f"{place}/{name}",
-                    f"tying is {settings.model.tying}, but {_disagreement(found, expected)}",
-                )
-            elif any(entry.dtype != "F32" for entry in entries.values()):
-                self._note(f"{place}/{name}", "holds tensors that are not float32")
 
     def _shapes(self, settings: Settings) -> dict[str, tuple[int, ...]]:
         return parameter_shapes(
@@ -383,20 +342,6 @@ class _Verifier:
             proof = verify_pair(other.result, cell.result)
             if not proof.verified:
                 self._note(f"{arm}/seed-{seed}", f"is no pair with the baseline: {proof.reason}")
-
-
-def _disagreement(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> str:
-    """Say in which tensors two sets differ."""
-    for text, names in (
-        ("there is no", sorted(expected.keys() - found.keys())),
-        ("there is", sorted(found.keys() - expected.keys())),
-    ):
-        if names:
-            return f"{text} {', '.join(names[:3])[:200]}"
-    name = next(name for name in sorted(expected) if found[name] != expected[name])
-    return f"{name} is {list(found[name])}, not {list(expected[name])}"
 
 
 def _read_yaml(path: Path) -> Any:

@@ -1,0 +1,306 @@
+"""Made-up input for every reader: refused in words or taken, never a traceback, nothing written.
+
+The readers work in a folder of their own, which must afterwards hold what was put there; nothing
+beside it may appear. The slow tests make up 100,000 inputs together, the quick ones a few hundred.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.analysis import fake_runs
+from tyro_cli.analysis.records import load_run
+from tyro_cli.cli.init import template
+from tyro_cli.config.loading import load_experiment
+from tyro_cli.errors import WtieError
+from tyro_cli.storage.files import read_json
+from tyro_cli.storage.manifests import verify_manifest, write_manifest
+from tyro_cli.storage.names import inside
+from tyro_cli.storage.records import read_records
+from tyro_cli.storage.tensors import read_tensor_header
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(["..", "../../x", "/etc/passwd", "in-out", "none", "untied", "3e-4", "NaN"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def paths_of(value: Any, path: tuple = ()) -> list[tuple]:
+    """Return the path of everything in a value of lists and maps."""
+    found = [path]
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            found += paths_of(child, (*path, key))
+    return found
+
+
+@st.composite
+def changed_records(draw: st.DrawFn, record: Any) -> bytes:
+    """Draw a record of which a few values are replaced, removed or renamed."""
+    record = json.loads(json.dumps(record))
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(paths_of(record)[1:] or [()]))
+        if not path:
+            break
+        parent = record
+        for key in path[:-1]:
+            parent = parent[key]
+        kind = draw(st.sampled_from(["replace", "remove", "rename"]))
+        if kind == "replace":
+            parent[path[-1]] = draw(VALUES)
+        elif kind == "remove":
+            del parent[path[-1]]
+        elif isinstance(parent, dict):
+            parent[draw(st.text(max_size=8))] = parent.pop(path[-1])
+    return json.dumps(record).encode()
+
+
+@st.composite
+def changed_bytes(draw: st.DrawFn, content: bytes) -> bytes:
+    """Draw a text with a few pieces cut out, doubled, moved or replaced."""
+    data = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        first = draw(st.integers(0, len(data)))
+        last = min(len(data), first + draw(st.integers(0, 30)))
+        piece = bytes(data[first:last])
+        new = draw(
+            st.one_of(
+                st.just(b""),
+                st.just(piece * 2),
+                st.binary(max_size=8),
+                st.text(max_size=8).map(lambda text: text.encode("utf-8", "surrogatepass")),
+                st.sampled_from(
+                    [b": ", b"- ", b"\n", b"\t", b"&a ", b"*a", b"!!x ", b"{", b"]", b"'", b"\0",
+                     b"---\n", b"%YAML 9\n", b"<<: ", b"? ", b"| ", b"../"]
+                ),
+            )
+        )  # fmt: skip
+        data[first:last] = new
+    return bytes(data)
+
+
+class Watched:
+    """A folder that a reader works in, beside which nothing may appear."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.folder = place / "root"
+        self.folder.mkdir()
+        (place / "beside").write_text("mine")
+
+    def reads(self, read: Callable[[], object]) -> None:
+        """Read; see that it was refused in words or taken, and that nothing was written."""
+        before = self._content()
+        try:
+            read()
+        except WtieError as error:
+            assert error.message
+        assert self._content() == before
+
+    def _content(self) -> list[tuple[str, int]]:
+        return sorted(
+            (os.path.join(folder, name), os.stat(os.path.join(folder, name)).st_size)
+            for folder, _, names in os.walk(self.place)
+            for name in names
+        )
+
+
+def fuzz(strategy: st.SearchStrategy[bytes], number: int, check: Callable[[bytes], None]) -> None:
+    """Give a check so many made-up inputs."""
+
+    @settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def run(data: bytes) -> None:
+        check(data)
+
+    run()
+
+
+def numbers(quick: int, slow: int) -> Any:
+    """Parametrize a test by how many inputs it makes up."""
+    return pytest.mark.parametrize(
+        "number",
+        [pytest.param(quick, id="some"), pytest.param(slow, id="many", marks=pytest.mark.slow)],
+    )
+
+
+@pytest.fixture
+def watched(tmp_path) -> Watched:
+    return Watched(tmp_path)
+
+
+EXPERIMENT = template().encode()
+SMALL_EXPERIMENT = b"""\
+name: small
+task: language-modeling
+data: {corpus: kjv, tokenizer: {kind: word}, context_length: 8}
+model: {d_model: 16, num_layers: 2, num_heads: 4}
+training: {budget: {steps: 4}, batch_tokens: 32, optimizer: {learning_rate: 2e-3}}
+arms: {untied: {}, tied: {model: {tying: in-out}}}
+baseline: untied
+seeds: [0, 1]
+"""
+
+
+@numbers(quick=150, slow=12_000)
+def test_configurations(watched, injected, number):
+    path = watched.folder / "a.yaml"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        watched.reads(lambda: load_experiment(path))
+
+    fuzz(changed_bytes(SMALL_EXPERIMENT), number, check)
+    injected("made-up configurations", number)
+
+
+@numbers(quick=40, slow=1_000)
+def test_the_configuration_that_init_writes(watched, injected, number):
+    path = watched.folder / "a.yaml"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        watched.reads(lambda: load_experiment(path))
+
+    fuzz(changed_bytes(EXPERIMENT), number, check)
+    injected("made-up configurations", number)
+
+
+@numbers(quick=60, slow=4_000)
+def test_overrides_of_the_command_line(watched, injected, number):
+    path = watched.folder / "a.yaml"
+    path.write_bytes(SMALL_EXPERIMENT)
+    keys = ["name", "model.d_model", "data", "arms.tied", "seeds", "training.budget", "extends", ""]
+
+    def check(data: bytes) -> None:
+        word = data.decode("utf-8", "replace")
+        watched.reads(lambda: load_experiment(path, [word]))
+
+    words = st.builds(
+        lambda key, text: f"{key}={text}".encode("utf-8", "replace"),
+        st.sampled_from(keys) | st.text(max_size=20),
+        st.text(max_size=20) | VALUES.map(str),
+    )
+    fuzz(words, number, check)
+    injected("made-up configurations", number)
+
+
+@numbers(quick=100, slow=22_000)
+def test_records_line_by_line(watched, injected, number):
+    path = watched.folder / "metrics.jsonl"
+    lines = fake_runs.metrics(fake_runs.result("tied", 0, {}, 4.5))[:3]
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        watched.reads(lambda: read_records(path))
+
+    fuzz(changed_bytes(text) | st.binary(max_size=60), number, check)
+    injected("made-up records", number)
+
+
+@numbers(quick=100, slow=22_000)
+def test_json(watched, injected, number):
+    path = watched.folder / "a.json"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        watched.reads(lambda: read_json(path))
+
+    fuzz(VALUES.map(lambda v: json.dumps(v).encode()) | st.binary(max_size=60), number, check)
+    injected("made-up records", number)
+
+
+@numbers(quick=60, slow=8_000)
+def test_results_and_manifests_of_runs(watched, injected, number):
+    cells = {("untied", 0): 4.5, ("tied", 0): 4.4}
+    folder = fake_runs.make_run(watched.folder, nats_per_word=cells)
+    result, manifest = folder / "tied" / "seed-0" / "result.json", folder / "manifest.json"
+    originals = {path: path.read_bytes() for path in (result, manifest)}
+
+    for path, original in originals.items():
+
+        def check(data: bytes, path: Path = path) -> None:
+            path.write_bytes(data)
+            watched.reads(lambda: load_run(folder))
+
+        fuzz(changed_records(json.loads(original)), number // 2, check)
+        path.write_bytes(original)
+    injected("made-up manifests and results", number)
+
+
+@numbers(quick=100, slow=20_000)
+def test_manifests_of_folders(watched, injected, number):
+    (watched.folder / "a").write_text("a")
+    (watched.folder / "b").write_text("b")
+    write_manifest(watched.folder)
+    path = watched.folder / "MANIFEST.json"
+    original = path.read_bytes()
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        watched.reads(lambda: verify_manifest(watched.folder))
+
+    fuzz(changed_records(json.loads(original)) | changed_bytes(original), number, check)
+    injected("made-up manifests and results", number)
+
+
+@numbers(quick=100, slow=9_000)
+def test_headers_of_tensors(watched, injected, number):
+    path = watched.folder / "model.safetensors"
+    entries = {
+        "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "F32", "shape": [1], "data_offsets": [16, 20]},
+    }
+
+    def check(data: bytes) -> None:
+        path.write_bytes(len(data).to_bytes(8, "little") + data + b"\0" * 20)
+        watched.reads(lambda: read_tensor_header(path))
+
+    fuzz(changed_records(entries) | changed_bytes(json.dumps(entries).encode()), number, check)
+    injected("made-up headers of tensors", number)
+
+
+@numbers(quick=100, slow=3_000)
+def test_names_never_leave_their_root(watched, injected, number):
+    root = watched.folder
+
+    def check(data: bytes) -> None:
+        parts = data.decode("utf-8", "replace").split("|")
+        try:
+            path = inside(root, *parts)
+        except WtieError:
+            return
+        assert path != root
+        assert root in path.resolve().parents
+
+    pieces = st.lists(
+        st.text(max_size=10) | st.sampled_from(["..", ".", "/", "a/b", "a", "-", "a..b"]),
+        min_size=1,
+        max_size=3,
+    )
+    fuzz(pieces.map(lambda parts: "|".join(parts).encode("utf-8", "replace")), number, check)
+    injected("made-up names", number)
