@@ -71,7 +71,7 @@ def block(name: str, parts: list[str]) -> str:
         elif part == "provenance":
             texts.append(provenance(run))
         else:
-            texts.append(to_markdown(tables[part]).strip())
+            texts.append(f"#{to_markdown(tables[part]).strip()}")
     return "\n\n".join(texts) + "\n"
 
 
@@ -83,8 +83,9 @@ def built(page: str) -> str:
 def add(run: Path) -> None:
     """Copy what is small of a run; tensors, logs and texts stay behind."""
     target = RECORDS / load_run(run).manifest.name
-    for path in sorted(run.rglob("*")):
-        if path.name in SMALL and "checkpoints" not in path.parts:
+    small = [run / "manifest.json", *sorted(run.glob("*/seed-*/*"))]
+    for path in small:
+        if path.name in SMALL:
             copy = target / path.relative_to(run)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)

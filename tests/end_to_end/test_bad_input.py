@@ -334,10 +334,10 @@ def test_the_second_of_two_starts_is_told_who_holds_the_run(place):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mount a disk of 3 MiB; only root may, and not everywhere."""
+    """Mount a disk of 8 MiB; only root may, and not everywhere."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root on Linux")
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -348,7 +348,7 @@ def small_disk(tmp_path):
 
 @slow
 def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_start(place, small_disk):
-    words = ("--out", small_disk, "--seeds", "0-19")
+    words = ("--out", small_disk, "--seeds", "0-99")
     before = snapshot(small_disk)
     assert_told(place.train(*words), 1, str(small_disk), "checkpoints need", "--out")
     assert snapshot(small_disk) == before
@@ -356,14 +356,14 @@ def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_start(place,
 
 @slow
 def test_a_disk_that_is_full_already(place, small_disk):
-    (small_disk / "filler").write_bytes(b"0" * (3 << 20))
+    (small_disk / "filler").write_bytes(b"0" * (8 << 20))
     assert_told(place.train("--out", small_disk), 1, str(small_disk), "free")
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 @slow
 def test_a_disk_that_fills_while_training_loses_nothing(place, small_disk):
-    place.experiment({"training.budget": {"steps": 300}, "evaluation.every_steps": 20})
+    place.experiment({"training.budget": {"steps": 100}, "evaluation.every_steps": 20})
     words = ("--out", small_disk, "--arms", "tied")
     run = place.start("train", "--config", "a.yaml", "--threads", "1", *words)
     run.wait_for(": step ")
@@ -417,7 +417,7 @@ def test_a_read_only_disk(place, tmp_path):
     folder = tmp_path / "read-only"
     folder.mkdir()
     if os.geteuid() == 0:
-        mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", "ro,size=64m", "tmpfs", str(folder)]
         if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
             pytest.skip("root ignores permissions, and nothing can be mounted here")
     else:

@@ -83,10 +83,9 @@ def choose_workers(
     each = cell_bytes + WORKER_BYTES
     fitting = num_cells if memory_bytes is None else memory_bytes // each
     if fitting < 1 or (asked is not None and asked > fitting and num_cells > fitting):
-        have = (memory_bytes or 0) / 2**30
         raise DeviceError(
-            f"{asked or 1} worker(s) of about {each / 2**30:.1f} GiB each ({cells}) do not fit "
-            f"the {have:.1f} GiB that are free",
+            f"{asked or 1} worker(s) of about {_size(each)} each ({cells}) do not fit "
+            f"the {_size(memory_bytes or 0)} that are free",
             f"use --workers {fitting}"
             if fitting >= 1
             else "make the model smaller, or set training.micro_batch_tokens",
@@ -95,6 +94,11 @@ def choose_workers(
         return min(asked, num_cells)
     cores = 1 if device == "cuda" else available_cores()
     return max(1, min(num_cells, cores, fitting))
+
+
+def _size(num_bytes: int) -> str:
+    """Write a number of bytes in GiB, or below one in MiB."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def check_disk(folder: Path, needed_bytes: int) -> None:
@@ -109,7 +113,6 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise StorageError(
-            f"{folder}: the checkpoints need about {needed_bytes / 2**30:.2f} GiB, "
-            f"{free / 2**30:.2f} GiB are free",
+            f"{folder}: the checkpoints need about {_size(needed_bytes)}, {_size(free)} are free",
             "free some space, or choose another place with --out",
         )
