@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     chosen = ["-m", "not slow"] if "--quick" in words else []
     folder = str(Path(__file__).parent)
     code = pytest.main(["-q", "-n", "2", *chosen, folder], plugins=[counting])
-    text = table(counting.counts)
+    text = f"{'The quick part' if chosen else 'All of it'}:\n\n{table(counting.counts)}"
     print(text)
     if code == 0 and "--write" in words:
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
