@@ -6,6 +6,7 @@ beside it may appear. The slow tests make up 100,000 inputs together, the quick 
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,20 +124,47 @@ class Watched:
         )
 
 
+INPUTS_AN_EXAMPLE = 10
+
+
 def fuzz(strategy: st.SearchStrategy[bytes], number: int, check: Callable[[bytes], None]) -> None:
-    """Give a check so many made-up inputs."""
+    """Give a check so many made-up inputs: examples, and variations of each in a few bytes."""
 
     @settings(
-        max_examples=number,
+        max_examples=number // INPUTS_AN_EXAMPLE,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(strategy)
-    def run(data: bytes) -> None:
+    @given(strategy, st.integers(0, 2**32))
+    def run(data: bytes, seed: int) -> None:
         check(data)
+        generator = random.Random(seed)
+        for _ in range(INPUTS_AN_EXAMPLE - 1):
+            check(variation(data, generator))
 
     run()
+
+
+def variation(data: bytes, generator: random.Random) -> bytes:
+    """Return data with up to three bytes or pieces of it changed, dropped or copied elsewhere."""
+    varied = bytearray(data or b" ")
+    for _ in range(generator.randint(1, 3)):
+        place = generator.randrange(len(varied) or 1)
+        kind = generator.randrange(4)
+        if kind == 0:
+            varied[place : place + 1] = bytes([generator.randrange(256)])
+        elif kind == 1:
+            varied[place : place + 1] = generator.choice(
+                [b'"', b"{", b"]", b",", b":", b"\n", b"-"]
+            )
+        elif kind == 2:
+            del varied[place : place + generator.randint(1, 8)]
+        else:
+            piece = varied[place : place + generator.randint(1, 8)]
+            other = generator.randrange(len(varied) + 1)
+            varied[other:other] = piece
+    return bytes(varied)
 
 
 def numbers(quick: int, slow: int) -> Any:
@@ -165,7 +193,7 @@ seeds: [0, 1]
 """
 
 
-@numbers(quick=150, slow=12_000)
+@numbers(quick=150, slow=10_000)
 def test_configurations(watched, injected, number):
     path = watched.folder / "a.yaml"
 
@@ -177,7 +205,7 @@ def test_configurations(watched, injected, number):
     injected("made-up configurations", number)
 
 
-@numbers(quick=40, slow=1_000)
+@numbers(quick=40, slow=500)
 def test_the_configuration_that_init_writes(watched, injected, number):
     path = watched.folder / "a.yaml"
 
@@ -234,7 +262,7 @@ def test_json(watched, injected, number):
     injected("made-up records", number)
 
 
-@numbers(quick=60, slow=8_000)
+@numbers(quick=60, slow=6_000)
 def test_results_and_manifests_of_runs(watched, injected, number):
     cells = {("untied", 0): 4.5, ("tied", 0): 4.4}
     folder = fake_runs.make_run(watched.folder, nats_per_word=cells)
@@ -268,7 +296,7 @@ def test_manifests_of_folders(watched, injected, number):
     injected("made-up manifests and results", number)
 
 
-@numbers(quick=100, slow=9_000)
+@numbers(quick=100, slow=13_500)
 def test_headers_of_tensors(watched, injected, number):
     path = watched.folder / "model.safetensors"
     entries = {
