@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.data.texts import SHARED_WIKITEXT, data_config, needs_shared_wikitext, write_splits
+from tests.folders import digests
 from tyro_cli.data import prepared as module
 from tyro_cli.data.prepared import (
     PreparedData,
@@ -165,7 +166,7 @@ def test_damaged_entry_is_made_again_and_never_used(
     corpus: Path, cache: Path, trainings: list[str], damage
 ) -> None:
     first = prepare(corpus, cache)
-    content = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    content = digests(first.folder)
     damage(first.folder)
     with pytest.raises(StorageError):
         open_prepared(first.folder)
@@ -175,7 +176,7 @@ def test_damaged_entry_is_made_again_and_never_used(
     )
     assert trainings == ["word", "word"]
     assert "damaged and is made again" in messages[0]
-    assert {path.name: path.read_bytes() for path in second.folder.iterdir()} == content
+    assert digests(second.folder) == content
 
 
 def test_entry_that_an_earlier_version_laid_out_otherwise_is_made_again(

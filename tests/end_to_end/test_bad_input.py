@@ -18,10 +18,10 @@ from tests.end_to_end.workplace import (
     PROMPT_SECONDS,
     assert_same_run,
     assert_told,
-    snapshot,
     wait_until,
     write_corpus,
 )
+from tests.folders import snapshot
 
 slow = pytest.mark.slow
 

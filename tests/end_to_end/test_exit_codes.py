@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.workplace import Workplace, assert_told, results, snapshot
+from tests.end_to_end.workplace import Workplace, assert_told, results
+from tests.folders import snapshot
 
 # The largest rate that the configuration takes, and no clip: not finite after a few steps.
 DIVERGING = {

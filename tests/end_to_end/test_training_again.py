@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.end_to_end.workplace import results, snapshot
+from tests.end_to_end.workplace import results
+from tests.folders import snapshot
 
 V, D = 257, 16
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.end_to_end.workplace import assert_told, snapshot
+from tests.end_to_end.workplace import assert_told
+from tests.folders import snapshot
 from tyro_cli.cli.app import main
 
 

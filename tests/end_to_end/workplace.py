@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from tests.folders import digests
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # A busy machine is no failure: these only end a test that hangs.
@@ -228,39 +230,28 @@ def write_corpus(
     return folder
 
 
-def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
-    """Return content hash and time of change of everything under a folder; empty where none is."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        content = path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(folder))] = (
-            hashlib.sha256(content).hexdigest(),
-            path.stat().st_mtime_ns if path.is_file() else 0,
-        )
-    return found
-
-
-def durable_bytes(run_folder: Path, but: Sequence[str] = ()) -> dict[str, bytes]:
-    """Return the files of a run that must be the same bytes whichever way it was trained.
+def durable_digests(run_folder: Path, but: Sequence[str] = ()) -> dict[str, str]:
+    """Return the hash of each file of a run that is the same whichever way it was trained.
 
     Args:
         run_folder: The run.
         but: Keys of the manifest to leave out, beside its time.
     """
     files = {
-        str(path.relative_to(run_folder)): path.read_bytes()
-        for path in sorted(run_folder.rglob("*"))
-        if path.is_file() and not _MAY_DIFFER.fullmatch(path.name)
+        name: digest
+        for name, digest in digests(run_folder).items()
+        if not _MAY_DIFFER.fullmatch(Path(name).name)
     }
     manifest = json.loads((run_folder / "manifest.json").read_text(encoding="utf-8"))
     for key in ("created", *but):
         del manifest[key]
-    return files | {"manifest.json": json.dumps(manifest, indent=1).encode()}
+    content = json.dumps(manifest, indent=1).encode()
+    return files | {"manifest.json": hashlib.sha256(content).hexdigest()}
 
 
 def assert_same_run(one: Path, other: Path, but: Sequence[str] = ()) -> None:
     """Compare two run folders byte by byte; name the files that differ."""
-    first, second = durable_bytes(one, but), durable_bytes(other, but)
+    first, second = durable_digests(one, but), durable_digests(other, but)
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
 

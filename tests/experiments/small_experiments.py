@@ -61,12 +61,3 @@ def prepared_data(
         train_fraction=1.0,
         splits={"train": split(num_tokens), "valid": split(50), "test": split(50)},
     )
-
-
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return every file below a folder with its bytes and the time it was written."""
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.experiments.small_experiments import ARMS, BASE, V, load, prepared_data, snapshot
+from tests.experiments.small_experiments import ARMS, BASE, V, load, prepared_data
+from tests.folders import snapshot
 from tyro_cli.analysis.formats import Manifest
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.prepared import PreparedData

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from tests.end_to_end.workplace import write_corpus
+from tests.folders import digests
 from tyro_cli.config.loading import load_experiment
 from tyro_cli.data.prepared import PreparedData, open_prepared, prepare_data
 from tyro_cli.experiments.plan import Plan, plan_experiment
@@ -151,12 +152,12 @@ class deterministic:
         torch.use_deterministic_algorithms(self.before)
 
 
-def stable_bytes(folder: Path) -> dict[str, bytes]:
-    """Return every file of a cell or run that must be the same whichever way it was trained."""
+def stable_digests(folder: Path) -> dict[str, str]:
+    """Return the hash of each file that must be the same whichever way its cell was trained."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in UNSTABLE and ".lock" not in path.name
+        name: digest
+        for name, digest in digests(folder).items()
+        if Path(name).name not in UNSTABLE and ".lock" not in Path(name).name
     }
 
 

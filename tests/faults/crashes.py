@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
-from tests.faults.cells import SmallRun, stable_bytes
+from tests.faults.cells import SmallRun, stable_digests
 from tests.storage.disk import before_each_call
 from tyro_cli.storage.checkpoints import list_checkpoints
 from tyro_cli.storage.records import read_records
@@ -171,7 +171,7 @@ def reference_of(run: SmallRun, name: str, folder: Path) -> Reference:
                 checkpoints[step] = {p.name: p.read_bytes() for p in path.iterdir()}
 
     run.train(name, folder, poll=look)
-    return Reference(checkpoints, read_records(folder / "metrics.jsonl"), stable_bytes(folder))
+    return Reference(checkpoints, read_records(folder / "metrics.jsonl"), stable_digests(folder))
 
 
 class Recovery:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cells import SmallRun, stable_bytes
+from tests.faults.cells import SmallRun, stable_digests
 from tests.faults.crashes import (
     POLICIES,
     PageCache,
@@ -56,7 +56,7 @@ class Deaths:
             watched_training(self.run, self.name, self.folder, self.visit, self.cache.note, report)
         finally:
             self.cache.close()
-        assert stable_bytes(self.folder) == self.reference.files
+        assert stable_digests(self.folder) == self.reference.files
 
     def visit(self, number: int, call: str, arguments: tuple) -> None:
         copy = killed_copy(self.folder, self.place / "killed" / "seed")
@@ -98,7 +98,7 @@ class Deaths:
         if self.draw.randrange(one_in):
             return
         self.run.train(self.name, folder)
-        files, expected = stable_bytes(folder), self.reference.files
+        files, expected = stable_digests(folder), self.reference.files
         # What was removed may be back after a loss of power; it may take room, and no more.
         extra = files.keys() - expected.keys()
         assert all(kind == "random" and name.startswith("checkpoints/") for name in extra), extra

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cells import SmallRun, stable_bytes
+from tests.faults.cells import SmallRun, stable_digests
 from tests.faults.crashes import Recovery, Reference
 from tyro_cli.errors import BrokenArm, DamagedRecord, Interrupted, RunFolderError
 from tyro_cli.storage.checkpoints import list_checkpoints
@@ -172,8 +172,8 @@ def test_the_best_checkpoint_is_looked_at_too(cells, injected, tmp_path, damage)
     cells.run.train(TIED, cells.copy, report=lambda event: told.append(event.get("text", "")))
     assert any("is lost" in text for text in told)
     whole = cells.run.train(TIED, tmp_path / "whole")
-    files = {k: v for k, v in stable_bytes(cells.copy).items() if ".corrupt" not in k}
-    assert files == stable_bytes(whole)
+    files = {k: v for k, v in stable_digests(cells.copy).items() if ".corrupt" not in k}
+    assert files == stable_digests(whole)
 
 
 def test_a_finished_cell_that_lost_its_best_is_trained_anew(cells, injected, tmp_path):
@@ -183,6 +183,6 @@ def test_a_finished_cell_that_lost_its_best_is_trained_anew(cells, injected, tmp
     [(_, best)] = list_checkpoints(broken / "checkpoints", "best")
     os.truncate(best / "model.safetensors", 100)
     cells.run.train(TIED, broken)
-    files = {k: v for k, v in stable_bytes(broken).items() if ".corrupt" not in k}
-    assert files == stable_bytes(whole)
+    files = {k: v for k, v in stable_digests(broken).items() if ".corrupt" not in k}
+    assert files == stable_digests(whole)
     injected("damaged best checkpoints")

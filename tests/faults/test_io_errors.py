@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cells import SmallRun, stable_bytes
+from tests.faults.cells import SmallRun, stable_digests
 from tests.faults.crashes import Recovery, Reference, reference_of
 from tests.storage.disk import FailingCall, before_each_call
 from tyro_cli.errors import StorageError
@@ -124,7 +124,7 @@ def final_write_fails(run: SmallRun, trained: Path, folder: Path, k: int, number
     if failing.calls < k:
         return False
     run.train(NAME, folder)
-    assert stable_bytes(folder) == stable_bytes(trained)
+    assert stable_digests(folder) == stable_digests(trained)
     return True
 
 

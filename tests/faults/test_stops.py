@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.cells import SmallRun, stable_bytes
+from tests.faults.cells import SmallRun, stable_digests
 from tests.faults.test_damage import stopping_at
 from tests.storage.disk import before_each_call
 from tyro_cli.errors import Diverged, Interrupted, LockHeld
@@ -70,7 +70,7 @@ def test_random_kills_leave_no_trace(short, tmp_path, injected):
     whole = short.train(NAME, tmp_path / "whole")
     done = kill_at_random(short, NAME, tmp_path / "killed", kills=10, longest=120)
     assert done >= 5
-    assert stable_bytes(tmp_path / "killed") == stable_bytes(whole)
+    assert stable_digests(tmp_path / "killed") == stable_digests(whole)
     injected("random kills of one cell", done)
 
 
@@ -81,7 +81,7 @@ def test_thirty_random_kills_of_a_run_leave_no_trace(long, tmp_path, injected):
         whole = long.train(name, tmp_path / "whole" / name)
         killed = tmp_path / "killed" / name
         done += kill_at_random(long, name, killed, kills=10, longest=300)
-        assert stable_bytes(killed) == stable_bytes(whole)
+        assert stable_digests(killed) == stable_digests(whole)
     assert done >= 30
     injected("random kills of one run", done)
 
@@ -147,7 +147,7 @@ def test_of_twenty_starters_of_one_cell_one_runs(short, tmp_path, injected, monk
     step_of_first: list[float] = []
     short.train(NAME, cell, report=lambda event: step_of_first.append(time.monotonic() - begun))
     assert step_of_first[0] < 10, "the lock of the killed owner was still in the way"
-    assert stable_bytes(cell) == stable_bytes(whole)
+    assert stable_digests(cell) == stable_digests(whole)
     injected("starters of one cell at once", 20)
 
 
@@ -228,6 +228,6 @@ def test_a_number_that_is_not_finite_ends_the_cell_before_the_update(
     if kept:
         file = f"checkpoints/last-{kept:08d}/model.safetensors"
         assert (cell / file).read_bytes() == (whole / file).read_bytes()
-    before = stable_bytes(cell)
+    before = stable_digests(cell)
     short.train(NAME, cell)  # it counts as done: nothing is trained
-    assert stable_bytes(cell) == before
+    assert stable_digests(cell) == before

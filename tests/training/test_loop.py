@@ -9,19 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
+from tests.folders import digests
 from tyro_cli.errors import Diverged, Interrupted, RunFolderError
 from tyro_cli.storage.checkpoints import list_checkpoints
 from tyro_cli.storage.records import read_records
 from tyro_cli.training.loop import Trainer
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Return every file below `folder` by relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def interrupted_run(folder: Path, stop_at: int, **model: Any) -> None:
@@ -49,7 +41,7 @@ def test_a_stopped_cell_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -
     )
     Trainer(tiny.context(tmp_path / "whole", **options)).run()
     interrupted_run(tmp_path / "stopped", stop_at, **options)
-    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
 
 
 def test_a_cell_killed_at_a_checkpoint_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -68,7 +60,7 @@ def test_a_cell_killed_at_a_checkpoint_ends_with_the_same_bytes(tmp_path: Path) 
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"kind":"train","step":5,"loss_nats":9}\n{"kind":"tra')
     Trainer(tiny.context(tmp_path / "killed")).run()
-    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 def test_a_finished_cell_keeps_best_and_last_without_optimizer_state(tmp_path: Path) -> None:
