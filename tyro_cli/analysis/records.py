@@ -172,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
             "Name a folder that `wtie train` wrote, for example runs/NAME-HASH; "
             "`wtie runs ls` lists them.",
         )
-    return _parse(Manifest, path)
+    return parse_record(Manifest, path)
 
 
 def planned_cells(manifest: Manifest) -> list[tuple[str, int]]:
@@ -196,10 +196,12 @@ def read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellReco
     result_path = cell_folder / "result.json"
     if not result_path.is_file():
         return CellRecord(arm, seed, cell_folder, "unfinished", None, None)
-    result = _parse(CellResult, result_path)
+    result = parse_record(CellResult, result_path)
     _check_place(result_path, result, manifest, arm, seed)
     performance_path = cell_folder / "performance.json"
-    performance = _parse(Performance, performance_path) if performance_path.is_file() else None
+    performance = (
+        parse_record(Performance, performance_path) if performance_path.is_file() else None
+    )
     return CellRecord(arm, seed, cell_folder, result.status, result, performance)
 
 
@@ -267,7 +269,12 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 RecordType = TypeVar("RecordType", bound=Record)
 
 
-def _parse(record: type[RecordType], path: Path) -> RecordType:
+def parse_record(record: type[RecordType], path: Path) -> RecordType:
+    """Read a file as a record.
+
+    Raises:
+        DamagedRecord: It does not say what it must.
+    """
     content = read_json(path)
     if not isinstance(content, dict):
         raise _damaged(path, "it must hold one JSON object")

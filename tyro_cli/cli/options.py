@@ -31,9 +31,31 @@ RunArgument = Annotated[
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="The folder that holds the runs.")
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        metavar="COUNT", help="Cells at once; auto: as many as cores, devices and memory allow."
+    ),
+]
+ThreadsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="COUNT",
+        help="Threads a cell; auto: cores divided by the cells at once. A run keeps the count of "
+        "its first start.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
+DEVICES = ("auto", "cpu", "cuda")
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
 ]
+
+
+def check_device(device: str) -> None:
+    """Raise `UsageError` where a device is none that there could be."""
+    if device not in DEVICES:
+        raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
 
 
 def checked_overrides(words: list[str] | None) -> list[str]:
@@ -73,8 +95,8 @@ def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether `folder` looks like a run: it holds a manifest with arms."""
-    return (folder / "manifest.json").is_file()
+    """Say whether `folder` looks like a run: it holds a manifest, and is no study."""
+    return (folder / "manifest.json").is_file() and not (folder / "study.yaml").is_file()
 
 
 def list_runs(root: Path) -> list[Path]:

@@ -13,18 +13,19 @@ from tyro_cli.cli.options import (
     AUTO,
     RUNS_ROOT,
     ConfigOption,
+    DeviceOption,
     JsonOption,
     OutOption,
     Overrides,
+    ThreadsOption,
+    WorkersOption,
+    check_device,
     checked_overrides,
     parse_count,
     parse_names,
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
 from tyro_cli.cli.tables import compare_run, draw, warn_of_missing_cells
-from tyro_cli.errors import UsageError
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def train(
@@ -37,22 +38,9 @@ def train(
     arms: Annotated[
         str | None, typer.Option(metavar="ARM,ARM", help="Only these arms: untied,tied.")
     ] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            metavar="COUNT",
-            help="Cells at once; auto: as many as cores, devices and memory allow.",
-        ),
-    ] = AUTO,
-    threads: Annotated[
-        str,
-        typer.Option(
-            metavar="COUNT",
-            help="Threads a cell; auto: cores divided by the cells at once. A run keeps the count "
-            "of its first start.",
-        ),
-    ] = AUTO,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = AUTO,
+    workers: WorkersOption = AUTO,
+    threads: ThreadsOption = AUTO,
+    device: DeviceOption = AUTO,
     out: OutOption = RUNS_ROOT,
     fresh: Annotated[
         bool,
@@ -81,8 +69,7 @@ def train(
     """
     from tyro_cli.config.seeds import parse_seeds
 
-    if device not in DEVICES:
-        raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
+    check_device(device)
     request: dict[str, Any] = {
         "config_path": config,
         "overrides": checked_overrides(overrides),
@@ -133,8 +120,8 @@ def _train(request: dict[str, Any], *, as_json: bool) -> None:
         "diverged": diverged,
     }
     if any(cell.status != "unfinished" for cell in run.cells.values()):
-        write_tables(run)
         compared = compare_run(run)
+        write_tables(run.folder, compared.tables)
         record |= compared.as_record()
         if not as_json:
             draw(compared)

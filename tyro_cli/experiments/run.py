@@ -83,6 +83,23 @@ def prepare_start(
         Interrupted: If `stop` was asked to.
     """
     loaded = load_experiment(config_path, overrides)
+    return prepare_loaded(
+        loaded, seeds=seeds, arms=arms, device=device, out=out, fresh=fresh, say=say, stop=stop
+    )
+
+
+def prepare_loaded(
+    loaded: LoadedExperiment,
+    *,
+    seeds: tuple[int, ...] | None,
+    arms: tuple[str, ...] | None,
+    device: str,
+    out: Path,
+    fresh: bool,
+    say: Callable[[str], None],
+    stop: StopRequest,
+) -> Start:
+    """As `prepare_start`, for an experiment that is loaded already."""
     check_confounds(loaded)
     data = prepare_data(
         loaded.experiment.data,
@@ -203,7 +220,7 @@ def train_experiment(
                     f"on {ready.device}"
                 )
                 specs = [
-                    _spec(ready, cell, manifest, num_threads, allow_numeric_drift)
+                    cell_spec(ready, cell, manifest, num_threads, allow_numeric_drift)
                     for cell in missing
                 ]
                 with LiveView(console, len(specs)) as view:
@@ -213,7 +230,7 @@ def train_experiment(
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
     failed = [
-        f"{failure.name}: {failure.message}" + (f" ({failure.remedy})" if failure.remedy else "")
+        failure.in_words()
         for failure in failures
         if not any(f"{cell.arm}/seed-{cell.seed}" == failure.name for cell in done)
     ]
@@ -225,13 +242,15 @@ def train_experiment(
     )
 
 
-def _spec(
+def cell_spec(
     ready: Start,
     cell: Cell,
     manifest: dict[str, Any],
     threads: int,
     allow_numeric_drift: bool,
+    point: str = "",
 ) -> CellSpec:
+    """Return what a worker is told about a cell; `point` names its place in a study."""
     return CellSpec(
         cell_id=cell.cell_id,
         arm=cell.arm,
@@ -245,6 +264,7 @@ def _spec(
         precision=ready.precision,
         threads=threads,
         allow_numeric_drift=allow_numeric_drift,
+        point=point,
     )
 
 
