@@ -68,9 +68,9 @@ def sweep(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every missing cell of a study, then print and write its tables.
+    """Train every missing cell of a study, a grid of experiments.
 
-    A study is a grid of experiments. Running the same command again trains nothing and prints the
+    Then print and write its tables. Running the same command again trains nothing and prints the
     tables; a failed cell does not stop the others, and ends in exit code 4.
     """
     check_device(device)
