@@ -43,6 +43,12 @@ REMEDY = (
 )
 
 
+MANIFEST_REMEDY = (
+    "Restore the file from a copy, or train the run again with `wtie train --fresh`, which moves "
+    "the folder aside."
+)
+
+
 @dataclass(frozen=True)
 class DocumentScores:
     """Per-document sums of one split at the best-valid checkpoint; all arrays have one length."""
@@ -172,7 +178,7 @@ def read_manifest(folder: Path) -> Manifest:
             "Name a folder that `wtie train` wrote, for example runs/NAME-HASH; "
             "`wtie runs ls` lists them.",
         )
-    return parse_record(Manifest, path)
+    return parse_record(Manifest, path, MANIFEST_REMEDY)
 
 
 def planned_cells(manifest: Manifest) -> list[tuple[str, int]]:
@@ -269,15 +275,18 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 RecordType = TypeVar("RecordType", bound=Record)
 
 
-def parse_record(record: type[RecordType], path: Path) -> RecordType:
-    """Read a file as a record.
+def parse_record(record: type[RecordType], path: Path, remedy: str = REMEDY) -> RecordType:
+    """Read a file as a record; the remedy is for a file that is damaged.
 
     Raises:
         DamagedRecord: It does not say what it must.
     """
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except DamagedRecord as error:
+        raise DamagedRecord(error.message, remedy) from error
     if not isinstance(content, dict):
-        raise _damaged(path, "it must hold one JSON object")
+        raise _damaged(path, "it must hold one JSON object", remedy)
     version = content.get("format", FORMAT)
     if type(version) is int and version > FORMAT:
         raise _damaged(
@@ -288,7 +297,7 @@ def parse_record(record: type[RecordType], path: Path) -> RecordType:
     try:
         return record.model_validate(content)
     except ValidationError as error:
-        raise _damaged(path, _first_problem(error)) from error
+        raise _damaged(path, _first_problem(error), remedy) from error
 
 
 def _first_problem(error: ValidationError) -> str:

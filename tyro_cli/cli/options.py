@@ -5,11 +5,14 @@ command. A value that cannot be meant raises `UsageError` naming the option.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tyro_cli.errors import NothingMatched, UsageError
+
+if TYPE_CHECKING:
+    from tyro_cli.config.loading import LoadedExperiment
 
 AUTO = "auto"
 RUNS_ROOT = Path("runs")
@@ -79,6 +82,20 @@ def parse_count(text: str, option: str) -> int | None:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise UsageError(f"{option} {text!r} is neither a count nor auto", f"{option} 2, for example")
+
+
+def load_checked(config: Path, overrides: list[str]) -> "LoadedExperiment":
+    """Load an experiment and run the confound guard, before anything heavy is imported.
+
+    Raises:
+        ConfigurationError: With every problem found.
+    """
+    from tyro_cli.config.loading import load_experiment
+    from tyro_cli.experiments.confounds import check_confounds
+
+    loaded = load_experiment(config, overrides)
+    check_confounds(loaded)
+    return loaded
 
 
 def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:

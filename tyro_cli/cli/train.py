@@ -21,6 +21,7 @@ from tyro_cli.cli.options import (
     WorkersOption,
     check_device,
     checked_overrides,
+    load_checked,
     parse_count,
     parse_names,
 )
@@ -67,12 +68,12 @@ def train(
     Running the same command again trains nothing and prints the tables; adding seeds or arms
     trains only what is new; after an interruption the same command resumes.
     """
+    check_device(device)
+    loaded = load_checked(config, checked_overrides(overrides))
     from tyro_cli.config.seeds import parse_seeds
 
-    check_device(device)
     request: dict[str, Any] = {
-        "config_path": config,
-        "overrides": checked_overrides(overrides),
+        "loaded": loaded,
         "seeds": None if seeds is None else parse_seeds(seeds),
         "arms": parse_names(arms, "--arms"),
         "workers": parse_count(workers, "--workers"),

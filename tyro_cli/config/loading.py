@@ -38,6 +38,7 @@ from tyro_cli.errors import ConfigurationError
 
 _MOST_SHOWN_PROBLEMS = 50
 _MOST_FILES = 16
+_UNREADABLE = "mend it at the place shown; how files and key=value are written: docs/CONFIG.md"
 _REMEDY = "every key with its type and range: docs/CONFIG.md, or `wtie schema`"
 
 # What an arm may change; `task` is one for the whole experiment.
@@ -125,7 +126,8 @@ def refusal(problems: Sequence[Problem]) -> ConfigurationError:
     blocks = [problem.render() for problem in ordered[:_MOST_SHOWN_PROBLEMS]]
     if len(ordered) > _MOST_SHOWN_PROBLEMS:
         blocks.append(f"... and {len(ordered) - _MOST_SHOWN_PROBLEMS} more problems")
-    return ConfigurationError("\n".join(blocks), _REMEDY)
+    is_about_keys = any(problem.path for problem in ordered)
+    return ConfigurationError("\n".join(blocks), _REMEDY if is_about_keys else _UNREADABLE)
 
 
 def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, str]:

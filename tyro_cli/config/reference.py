@@ -33,8 +33,8 @@ its line. Numbers may be written `3e-4` or `800_000`; only `true` and `false` ar
 _STUDIES = """\
 # Studies
 
-A study file is a grid of experiments; `wtie sweep --config STUDY` trains it. Whatever a level breaks
-in the experiment is pointed at in the study's own line.
+A study file is a grid of experiments; `wtie sweep --config STUDY` trains it. Whatever a level
+breaks in the experiment is pointed at in the study's own line.
 """
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tyro_cli.config.loading import LoadedExperiment, load_experiment
+from tyro_cli.config.loading import LoadedExperiment
 from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_data
 from tyro_cli.errors import Interrupted, RunFolderError
 from tyro_cli.experiments.confounds import check_confounds
@@ -63,8 +63,7 @@ class Start:
 
 
 def prepare_start(
-    config_path: Path,
-    overrides: list[str],
+    loaded: LoadedExperiment,
     *,
     seeds: tuple[int, ...] | None,
     arms: tuple[str, ...] | None,
@@ -82,24 +81,6 @@ def prepare_start(
         UsageError: If anything about the request is wrong.
         Interrupted: If `stop` was asked to.
     """
-    loaded = load_experiment(config_path, overrides)
-    return prepare_loaded(
-        loaded, seeds=seeds, arms=arms, device=device, out=out, fresh=fresh, say=say, stop=stop
-    )
-
-
-def prepare_loaded(
-    loaded: LoadedExperiment,
-    *,
-    seeds: tuple[int, ...] | None,
-    arms: tuple[str, ...] | None,
-    device: str,
-    out: Path,
-    fresh: bool,
-    say: Callable[[str], None],
-    stop: StopRequest,
-) -> Start:
-    """As `prepare_start`, for an experiment that is loaded already."""
     check_confounds(loaded)
     data = prepare_data(
         loaded.experiment.data,
@@ -141,8 +122,7 @@ def largest_arm(ready: Start, missing: list[Cell]) -> tuple[str, int]:
 
 
 def train_experiment(
-    config_path: Path,
-    overrides: list[str],
+    loaded: LoadedExperiment,
     *,
     seeds: tuple[int, ...] | None,
     arms: tuple[str, ...] | None,
@@ -158,8 +138,7 @@ def train_experiment(
     """Train every missing cell of an experiment.
 
     Args:
-        config_path: The experiment file.
-        overrides: `key=value` of the command line.
+        loaded: The experiment.
         seeds: Instead of the experiment's, or None.
         arms: Only these arms, or None for all.
         workers: Cells at once; None for as many as cells, cores, devices and memory allow.
@@ -180,11 +159,12 @@ def train_experiment(
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    again = shlex.join(word for word in command if word != "--fresh")
     with polled_signals() as stop, ExitStack() as held:
+        stop.last_words = f"ended at once; go on with: {again}\n"
         try:
             ready = prepare_start(
-                config_path,
-                overrides,
+                loaded,
                 seeds=seeds,
                 arms=arms,
                 device=device,
@@ -226,7 +206,6 @@ def train_experiment(
                 with LiveView(console, len(specs)) as view:
                     failures = run_locally(specs, num_workers, view.handle, stop)
         except Interrupted as error:
-            again = shlex.join(word for word in command if word != "--fresh")
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
     failed = [

@@ -21,7 +21,7 @@ from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell
-from tyro_cli.experiments.run import Start, prepare_loaded
+from tyro_cli.experiments.run import Start, prepare_start
 from tyro_cli.storage.files import move_aside, new_folder, write_json, write_text
 from tyro_cli.storage.names import inside
 from tyro_cli.storage.system import make_folder
@@ -81,7 +81,7 @@ def plan_study(
     starts: list[Start] = []
     for point in loaded.points:
         try:
-            start = prepare_loaded(
+            start = prepare_start(
                 point.loaded,
                 seeds=loaded.seeds,
                 arms=None,

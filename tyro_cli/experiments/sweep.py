@@ -16,7 +16,7 @@ from tyro_cli.config.studies import load_study
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment
 from tyro_cli.experiments.launchers.local import run_locally
-from tyro_cli.experiments.limits import check_disk, choose_workers
+from tyro_cli.experiments.limits import WORKER_BYTES, check_disk, choose_workers
 from tyro_cli.experiments.live import LiveView, duration
 from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
@@ -116,7 +116,9 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
         UsageError: If anything about the request is wrong; nothing was written.
         Interrupted: After a signal; the message says how to go on.
     """
+    again = shlex.join(word for word in request.command if word != "--retry-failed")
     with polled_signals() as stop, ExitStack() as held:
+        stop.last_words = f"ended at once; go on with: {again}\n"
         try:
             ready = _prepare(request, stop)
             plan, missing = ready.plan, ready.missing
@@ -144,7 +146,6 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                         fail_fast=request.fail_fast,
                     )
         except Interrupted as error:
-            again = shlex.join(word for word in request.command if word != "--retry-failed")
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     return _outcome(ready, {failure.name: failure.in_words() for failure in failures})
 
@@ -261,7 +262,7 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
         "missing_cells": len(missing),
         "missing_tokens": sum(_tokens(one) for one in missing),
         "workers": ready.num_workers,
-        "cell_memory_bytes": _largest(missing)[0],
+        "worker_memory_bytes": _largest(missing)[0] + WORKER_BYTES,
         "disk_bytes": _disk_bytes(missing),
         "train_seconds": seconds,
     }
@@ -300,7 +301,7 @@ def dry_lines(record: dict[str, Any], say: Callable[[str], None]) -> None:
     say(f"missing       {record['missing_cells']:,} of the {record['shard_cells']:,} asked for")
     say(f"tokens        {record['missing_tokens']:,} to train on")
     say(
-        f"memory        about {record['cell_memory_bytes'] / 2**20:,.0f} MiB the largest cell, "
+        f"memory        about {record['worker_memory_bytes'] / 2**20:,.0f} MiB the largest cell, "
         f"{record['workers']} at a time; disk about {record['disk_bytes'] / 2**20:,.0f} MiB"
     )
     if record["missing_cells"]:
