@@ -1,8 +1,7 @@
 """The forest plot: contrasts as points with their intervals, around zero and the margin.
 
-Invariant: all rows of one plot are of one unit, differences of arm - baseline in nats, so that their
-lengths compare. A contrast without an interval shows its points only, one without a pair its name
-and the reason.
+Invariant: all rows of one plot are of one unit, differences of arm - baseline in nats, so that
+their XX
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from tyro_cli.reporting.palette import BAND, MUTED, RULE, Colour
 from tyro_cli.reporting.plots import (
     NARROW,
     WIDE,
+    Align,
     Chart,
     Frame,
     Plot,
@@ -23,8 +23,36 @@ from tyro_cli.reporting.plots import (
     shortened,
 )
 
-ROW_HEIGHT = 52
-LABEL_CHARACTERS = {WIDE: 100, NARROW: 50}
+MARGIN = 12
+ZERO_LABEL = 90
+"""Room for the words above zero, in pixels."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where label, interval and numbers of a row stand.
+
+    Attributes:
+        left: Room left of the plot, for the labels where they stand beside it.
+        right: Room right of the plot, for the numbers where they are shown.
+        row_height: Height of a row in pixels.
+        label: Place of the label in its row, from its top, as a fraction of its height.
+        interval: Place of the interval.
+        most: Characters of a label.
+    """
+
+    left: int
+    right: int
+    row_height: int
+    label: float
+    interval: float
+    most: int
+
+
+LAYOUTS = {
+    WIDE: Layout(left=206, right=190, row_height=34, label=0.5, interval=0.5, most=32),
+    NARROW: Layout(left=MARGIN, right=MARGIN, row_height=52, label=0.3, interval=0.7, most=50),
+}
 
 
 @dataclass(frozen=True)
@@ -69,29 +97,36 @@ def forest_chart(
     several = any(len(row.contrast.seeds) > 1 for row in rows)
 
     def draw(width: int) -> Specification:
-        frame = Frame(width, 60 + ROW_HEIGHT * len(rows), left=8, right=12, top=16, bottom=44)
+        layout = LAYOUTS[width]
+        frame = Frame(
+            width,
+            64 + layout.row_height * len(rows),
+            left=layout.left,
+            right=layout.right,
+            top=20,
+            bottom=44,
+        )
         low, high = domain([*values, *bounds], 0.04)
         plot = Plot(
             frame,
-            Scale(low, high, f"difference in {unit}", "+~g", 4 if width == NARROW else 7),
+            Scale(low, high, f"difference in {unit}", "+~g", 4 if width == NARROW else 5),
             Scale(len(rows), 0),
         )
-        whole = {"y": 0, "y2": len(rows)}
-        plot.boxes([{"x": -margin_nats, "x2": margin_nats, **whole}], BAND)
-        plot.rules([{"x": 0, "x2": 0, **whole}], MUTED)
-        plot.text(
-            [{"x": 0, "y": 0, "text": "no difference"}],
-            MUTED,
-            align=_side(plot),
-            dy=-8,
-        )
+        # Zero and margin stop where a label is written, which stays readable.
+        tall = [
+            {"y": place + 2 * layout.interval - 1, "y2": place + 1} for place in range(len(rows))
+        ]
+        plot.boxes([{"x": -margin_nats, "x2": margin_nats, **one} for one in tall], BAND)
+        plot.rules([{"x": 0, "x2": 0, **one} for one in tall], MUTED)
+        zero = [{"x": 0, "y": 0, "text": "no difference"}]
+        plot.text(zero, MUTED, align=_side(plot), dy=-9)
         for place, row in enumerate(rows):
-            _draw_row(plot, place, row, width)
+            _draw_row(plot, place, row, layout)
         return plot.build()
 
     return Chart(
         name=name,
-        title="Contrasts",
+        title="Differences and their intervals",
         caption="Arm - baseline in test nats at the best-valid checkpoint unless the row says "
         "otherwise: left of zero the arm is better. "
         + (
@@ -118,23 +153,24 @@ def forest_chart(
     )
 
 
-def _side(plot: Plot) -> str:
-    middle = plot.pixels_x(0) / plot.frame.inner_width
-    return "left" if middle < 0.2 else "right" if middle > 0.8 else "center"
+def _side(plot: Plot) -> Align:
+    """Return how to align the label of zero so that it stays in the picture."""
+    zero = plot.pixels_x(0) + plot.frame.left
+    if zero < ZERO_LABEL / 2:
+        return "left"
+    return "right" if plot.frame.width - zero < ZERO_LABEL / 2 else "center"
 
 
-def _draw_row(plot: Plot, place: int, row: ForestRow, width: int) -> None:
-    """Write label and numbers above the interval, which then has the whole width to itself."""
+def _draw_row(plot: Plot, place: int, row: ForestRow, layout: Layout) -> None:
     contrast = row.contrast
-    y = place + 0.72
-    numbers = _numbers(contrast) if width == WIDE else ""
-    most = LABEL_CHARACTERS[width] - len(numbers)
-    plot.text(
-        [{"x": plot.x.low, "y": place + 0.34, "text": shortened(row.label, most)}],
-        size=12,
-    )
-    if numbers:
-        plot.text([{"x": plot.x.high, "y": place + 0.34, "text": numbers}], MUTED, align="right")
+    y = place + layout.interval
+    label = {"x": plot.x.low, "y": place + layout.label, "text": shortened(row.label, layout.most)}
+    plot.text([label], dx=-layout.left + 2)
+    if layout.right > MARGIN:
+        plot.text([{"x": plot.x.high, "y": y, "text": _numbers(contrast)}], MUTED, dx=14)
+    if place:
+        line = {"x": plot.x.low, "x2": plot.x.high, "y": place, "y2": place}
+        plot.rules([line], RULE, opacity=0.4)
     if contrast.mean is None:
         return
     interval = contrast.interval(0.95)
@@ -142,21 +178,14 @@ def _draw_row(plot: Plot, place: int, row: ForestRow, width: int) -> None:
         {"x": value, "y": y, "tip": f"{row.label}, seed {seed}: {value:+.4f}"}
         for seed, value in zip(contrast.seeds, contrast.differences, strict=True)
     ]
-    plot.rules(
-        [{"x": plot.x.low, "x2": plot.x.high, "y": place + 1, "y2": place + 1}], RULE, opacity=0.4
-    )
     if interval is None:
         plot.points(thin, row.colour, shape=row.shape, size=110)
         return
     ends = {"x": interval.low, "x2": interval.high, "y": y, "y2": y}
     plot.rules([ends], row.colour, width=3)
     plot.points(thin, row.colour, shape=row.shape, size=36, opacity=0.45)
-    plot.points(
-        [{"x": contrast.mean, "y": y, "tip": _in_words(row)}],
-        row.colour,
-        shape=row.shape,
-        size=130,
-    )
+    mean = {"x": contrast.mean, "y": y, "tip": _in_words(row)}
+    plot.points([mean], row.colour, shape=row.shape, size=130)
 
 
 def _numbers(contrast: Contrast) -> str:

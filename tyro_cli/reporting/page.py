@@ -54,8 +54,7 @@ def build_report(page: Page) -> Report:
             svgs["wide"] = draw_svg(chart.wide)
         # Drawn by us from a specification in which names are data, so it holds no foreign markup.
         drawn[chart.name] = Markup("\n").join(
-            Markup(_inline(chart, size, svg))
-            for size, svg in svgs.items()
+            Markup(_inline(chart, size, svg)) for size, svg in svgs.items()
         )
         svg = svgs.get("wide", svgs["narrow"])
         pictures[f"{chart.name}.svg"] = svg.encode("utf-8")
@@ -84,6 +83,7 @@ def fill_template(page: Page, drawn: "dict[str, Markup]") -> str:
         swatch=palette.swatch,
         text_of=cell_text,
         is_text=lambda column: column.kind in TEXT_KINDS,
+        is_prose=is_prose,
         shown_columns=shown_columns,
         # Both are ours, shipped with the package, and hold no text from records.
         style=Markup(style),
@@ -97,6 +97,11 @@ def fill_template(page: Page, drawn: "dict[str, Markup]") -> str:
 def shown_columns(table: Table) -> tuple[int, ...]:
     """Return the places of the columns that readers see; files hold the others as well."""
     return tuple(place for place, column in enumerate(table.columns) if column.on_screen)
+
+
+def is_prose(table: Table) -> bool:
+    """Say whether a table holds text only, such as signatures, which must wrap anywhere."""
+    return all(column.kind in TEXT_KINDS for column in table.columns[2:])
 
 
 def code_parts(note: str) -> list[tuple[str, bool]]:

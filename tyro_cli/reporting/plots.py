@@ -22,6 +22,7 @@ NARROW = 340
 """Width of a chart across the page, and of one in half the page or on a telephone, in pixels."""
 
 Specification = dict[str, Any]
+Align = Literal["left", "center", "right"]
 Values = list[dict[str, Any]]
 
 
@@ -84,6 +85,7 @@ class Scale:
         ticks: About how many ticks.
         grid: Whether faint lines cross the plot.
         integers: Whether only whole numbers can be ticks.
+        flush: Whether the first and last label of an x axis stay within its ends.
     """
 
     low: float
@@ -93,6 +95,7 @@ class Scale:
     ticks: int = 5
     grid: bool = False
     integers: bool = False
+    flush: bool = False
 
 
 @dataclass
@@ -183,7 +186,7 @@ class Plot:
         values: Values,
         colour: Colour = INK,
         *,
-        align: Literal["left", "center", "right"] = "left",
+        align: Align = "left",
         baseline: Literal["top", "middle", "bottom"] = "middle",
         dx: float = 0,
         dy: float = 0,
@@ -280,6 +283,8 @@ def _axis(scale: Scale) -> Specification:
     }
     if scale.format:
         axis["format"] = scale.format
+        # d3 writes zero as "0k" or "+0" in these formats.
+        axis["labelExpr"] = "datum.value === 0 ? '0' : datum.label"
     if scale.integers:
         axis["tickMinStep"] = 1
     return axis
@@ -288,7 +293,7 @@ def _axis(scale: Scale) -> Specification:
 def _x_axis(scale: Scale) -> Specification | None:
     if not scale.title:
         return None
-    return {**_axis(scale), "titleY": 26, "titleBaseline": "top"}
+    return {**_axis(scale), "titleY": 26, "titleBaseline": "top", "labelFlush": scale.flush}
 
 
 def _y_axis(scale: Scale, frame: Frame) -> Specification | None:

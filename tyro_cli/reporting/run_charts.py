@@ -1,19 +1,16 @@
-"""The charts of one run: parameters, seeds, contrasts, size against quality, and overfitting.
+"""Two charts of one run: every seed from arm to arm, and quality against parameters.
 
-Invariant: a chart is a pure function of the records and shows every cell that is done; what is not
-done is said in its caption. Each comes with its data as a table and with alternative text. Curves
-of training are in `curve_charts`, charts along a study's factors in `study_charts`.
+Invariant: a chart is a pure function of the records and shows every cell that is done. Each comes
+with its data as a table and with alternative text.
 """
 
 from collections.abc import Sequence
 from statistics import fmean
 
 from tyro_cli.analysis.columns import Column, Row, Table
-from tyro_cli.reporting.palette import COMPONENTS, INK, MUTED, ON_COMPONENT, OTHER_COMPONENT, Colour
+from tyro_cli.reporting.palette import INK, MUTED
 from tyro_cli.reporting.plots import (
     NARROW,
-    TEXT_SIZE,
-    WIDE,
     Chart,
     Frame,
     Plot,
@@ -25,109 +22,8 @@ from tyro_cli.reporting.plots import (
 )
 from tyro_cli.reporting.views import RunView
 
-CHARACTER_WIDTH = 0.56 * TEXT_SIZE
-"""About the width of a character of a label, in pixels: measured in Arial on figures and names."""
-
 LABEL_GAP = 15
 MOST_SEED_LABELS = 8
-DARK_COMPONENTS = ("token embedding", "positions", "attention")
-
-
-def run_charts(view: RunView) -> list[Chart]:
-    """Return the charts of a run that its records allow."""
-    charts = [
-        parameter_chart(view),
-        seed_chart(view),
-        size_chart(view),
-        gap_chart(view),
-    ]
-    return [chart for chart in charts if chart is not None]
-
-
-def parameter_chart(view: RunView) -> Chart:
-    """Draw the unique parameters of each arm as one bar of components."""
-    ledgers = {arm.name: view.run.manifest.arms[arm.name].ledger for arm in view.arms}
-    components = list(dict.fromkeys(row.component for one in ledgers.values() for row in one.rows))
-    counts = {
-        arm: {row.component: row.parameters for row in ledger.rows}
-        for arm, ledger in ledgers.items()
-    }
-    shown = [name for name in components if any(counts[arm].get(name) for arm in counts)]
-    most = max(ledger.total for ledger in ledgers.values())
-
-    def draw(width: int) -> Specification:
-        frame = Frame(width, 42 + 58 * len(view.arms) + 8, left=0, right=10, top=4, bottom=46)
-        plot = Plot(
-            frame,
-            Scale(0, most, "unique parameters", "~s", 4 if width == NARROW else 6),
-            Scale(len(view.arms), 0),
-        )
-        boxes: dict[str, Values] = {name: [] for name in shown}
-        labels: dict[bool, Values] = {True: [], False: []}
-        names: Values = []
-        for place, arm in enumerate(view.arms):
-            start = 0
-            total = ledgers[arm.name].total
-            names.append({"x": 0, "y": place + 0.18, "text": f"{arm.label}  {total:,} parameters"})
-            for name in shown:
-                count = counts[arm.name].get(name, 0)
-                if not count:
-                    continue
-                share = f"{count / total:.1%}".replace("%", " %")
-                boxes[name].append(
-                    {
-                        "x": start,
-                        "x2": start + count,
-                        "y": place + 0.36,
-                        "y2": place + 0.86,
-                        "tip": f"{arm.name}, {name}: {count:,} parameters, {share}",
-                    }
-                )
-                room = plot.pixels_x(count)
-                text = next(
-                    (t for t in (f"{name} {share}", name) if len(t) * CHARACTER_WIDTH + 12 < room),
-                    None,
-                )
-                if text:
-                    labels[name in DARK_COMPONENTS].append(
-                        {"x": start + count / 2, "y": place + 0.61, "text": text}
-                    )
-                start += count
-        for name in shown:
-            plot.boxes(boxes[name], _component_colour(name))
-        plot.text(names, bold=True)
-        plot.text(labels[True], ON_COMPONENT, align="center")
-        plot.text(labels[False], INK, align="center")
-        return plot.build()
-
-    totals = ", ".join(f"{arm.name} {ledgers[arm.name].total:,}" for arm in view.arms)
-    rows: list[Row] = [
-        {"component": name, **{f"count {arm}": counts[arm].get(name, 0) for arm in counts}}
-        for name in [*shown]
-    ]
-    rows.append({"component": "total", **{f"count {arm}": ledgers[arm].total for arm in ledgers}})
-    return Chart(
-        name="parameters",
-        title="Where the parameters are",
-        caption="One bar an arm, one segment a component; a shared matrix counts once.",
-        description=f"Stacked bars of unique parameters by component. Totals: {totals}.",
-        narrow=draw(NARROW),
-        wide=draw(WIDE),
-        data=Table(
-            "parameters-data",
-            "Unique parameters by component",
-            (
-                Column("component", "component"),
-                *(Column(f"count {arm}", arm, "integer") for arm in counts),
-            ),
-            tuple(rows),
-        ),
-        key=tuple((name, _component_colour(name)) for name in shown),
-    )
-
-
-def _component_colour(name: str) -> Colour:
-    return COMPONENTS.get(name, OTHER_COMPONENT)
 
 
 def seed_chart(view: RunView) -> Chart | None:
@@ -181,7 +77,7 @@ def seed_chart(view: RunView) -> Chart | None:
             plot.text(
                 [{"x": place, "y": low, "text": arm.label}],
                 arm.colour,
-                align="center" if place < last or last > 1 else "center",
+                align="center",
                 baseline="top",
                 dy=9,
                 bold=True,
@@ -322,112 +218,6 @@ def size_chart(view: RunView) -> Chart | None:
                 Column("parameters", "parameters", "integer"),
                 Column("seed", "seed"),
                 Column("bits", "bits/byte", "number"),
-            ),
-            tuple(rows),
-        ),
-    )
-
-
-def gap_chart(view: RunView) -> Chart | None:
-    """Draw the generalisation gap of each arm at the best and at the last checkpoint."""
-    best = {
-        arm.name: view.values(
-            arm.name, lambda result: result.evaluation("best").generalisation_gap_nats
-        )
-        for arm in view.arms
-    }
-    last = {
-        arm.name: dict(
-            view.values(arm.name, lambda result: result.evaluation("last").generalisation_gap_nats)
-        )
-        for arm in view.arms
-    }
-    everything = [value for values in best.values() for _, value in values]
-    everything += [value for values in last.values() for value in values.values()]
-    if not everything:
-        return None
-
-    def draw(width: int) -> Specification:
-        frame = Frame(width, 300, left=8, right=16, top=12, bottom=42)
-        low, high = domain([*everything, 0.0])
-        plot = Plot(
-            frame,
-            Scale(low, high, "valid - train, nats per token", grid=True),
-            Scale(len(view.arms), 0),
-        )
-        plot.rules([{"x": 0, "x2": 0, "y": 0, "y2": len(view.arms)}], MUTED)
-        for place, arm in enumerate(view.arms):
-            values = best[arm.name]
-            rows = [
-                (
-                    seed,
-                    value,
-                    last[arm.name][seed],
-                    place + 0.36 + 0.5 * (index + 0.5) / len(values),
-                )
-                for index, (seed, value) in enumerate(values)
-            ]
-            plot.text([{"x": low, "y": place + 0.2, "text": arm.label}], arm.colour, bold=True)
-            plot.rules(
-                [{"x": first, "x2": second, "y": y, "y2": y} for _, first, second, y in rows],
-                arm.colour,
-                width=1.5,
-                opacity=0.6,
-            )
-            plot.points(
-                [
-                    {
-                        "x": second,
-                        "y": y,
-                        "tip": f"{arm.name}, seed {seed}, last step: {second:+.4f} nats per token",
-                    }
-                    for seed, _, second, y in rows
-                ],
-                arm.colour,
-                size=44,
-                hollow=True,
-            )
-            plot.points(
-                [
-                    {
-                        "x": first,
-                        "y": y,
-                        "tip": f"{arm.name}, seed {seed}, best step: {first:+.4f} nats per token",
-                    }
-                    for seed, first, _, y in rows
-                ],
-                arm.colour,
-                size=60,
-            )
-        return plot.build()
-
-    means = [
-        f"{arm.name} {fmean(value for _, value in best[arm.name]):+.4f} at the best step, "
-        f"{fmean(last[arm.name].values()):+.4f} at the last"
-        for arm in view.arms
-        if best[arm.name]
-    ]
-    rows: list[Row] = [
-        {"arm": arm.name, "seed": str(seed), "best": value, "last": last[arm.name][seed]}
-        for arm in view.arms
-        for seed, value in best[arm.name]
-    ]
-    return Chart(
-        name="gap",
-        title="Generalisation gap",
-        caption="One line a seed: the full mark is the best-valid checkpoint, the open one the "
-        "last. Right of zero, the text trained on is easier than text that was not.",
-        description=f"Gap in nats per token, means over seeds: {'; '.join(means)}.",
-        narrow=draw(NARROW),
-        wide=None,
-        data=Table(
-            "gap-data",
-            "Generalisation gap: valid minus a part of train, nats per token",
-            (
-                Column("arm", "arm"),
-                Column("seed", "seed"),
-                Column("best", "at best step", "signed"),
-                Column("last", "at last step", "signed"),
             ),
             tuple(rows),
         ),

@@ -6,6 +6,7 @@ accounted for, and what the records do not hold is said instead of left out.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tyro_cli.analysis.contrasts import Contrast, contrast
 from tyro_cli.analysis.perplexity_tables import status_in_words
@@ -19,6 +20,7 @@ from tyro_cli.analysis.tables import (
 )
 from tyro_cli.analysis.verdicts import Verdict, margin_in_words, verdict_of_run
 from tyro_cli.errors import NothingMatched
+from tyro_cli.reporting.bars import Bar, parameter_chart
 from tyro_cli.reporting.contents import (
     Block,
     ChartBlock,
@@ -32,10 +34,11 @@ from tyro_cli.reporting.contents import (
 from tyro_cli.reporting.curve_charts import curve_charts
 from tyro_cli.reporting.curves import read_curves
 from tyro_cli.reporting.forest import ForestRow, forest_chart
+from tyro_cli.reporting.gaps import GapRow, gap_chart
 from tyro_cli.reporting.palette import swatch
 from tyro_cli.reporting.plots import Chart
 from tyro_cli.reporting.provenance import configuration_section, folder_name, provenance_section
-from tyro_cli.reporting.run_charts import gap_chart, parameter_chart, seed_chart, size_chart
+from tyro_cli.reporting.run_charts import seed_chart, size_chart
 from tyro_cli.reporting.views import METRIC_UNITS, RunView, run_view
 
 NO_CURVES = (
@@ -72,21 +75,25 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
             (
                 *_charts(_forest(view, verdicts, force=force)),
                 *_charts(seed_chart(view), size_chart(view)),
-                TableBlock(contrast_table(run, force=force)),
+                TableBlock(_without_verdicts(contrast_table(run, force=force))),
             ),
         ),
         Section(
             "parameters",
             "Parameters",
-            (*_charts(parameter_chart(view)), TableBlock(parameter_table(run))),
+            (*_charts(parameter_chart(_bars(view))), TableBlock(parameter_table(run))),
         ),
-        Section("perplexity", "Perplexity", (TableBlock(perplexity, _mean_rows(perplexity)),)),
+        Section(
+            "perplexity",
+            "Perplexity",
+            (TableBlock(_without_signatures(perplexity), _mean_rows(perplexity)),),
+        ),
         Section(
             "training",
             "Training",
             (
                 *(_charts(*curves) if curves else (TextBlock((NO_CURVES,)),)),
-                *_charts(gap_chart(view)),
+                *_charts(gap_chart(_gap_rows(view))),
                 TableBlock(performance_table(run), folded=True),
             ),
         ),
@@ -142,14 +149,13 @@ def _facts(view: RunView, one: Contrast) -> tuple[Fact, ...]:
     interval = one.interval(0.95)
     facts = []
     if one.mean is not None:
-        over = f"95 % interval over {len(one.seeds)} seeds"
         facts.append(
             Fact(
-                f"{unit}, difference",
+                "difference",
                 f"{one.mean:+.4f}",
-                f"{interval.low:+.4f} to {interval.high:+.4f}, {over}"
+                f"{unit}, 95 % interval {interval.low:+.4f} to {interval.high:+.4f}"
                 if interval
-                else "one pair: no interval over seeds",
+                else f"{unit}, one pair: no interval",
             )
         )
         if one.perplexity_ratio is not None:
@@ -192,7 +198,7 @@ def _forest(view: RunView, verdicts: dict[str, Verdict], *, force: bool) -> Char
                 "",
             ),
             (
-                f"{name}, test, last checkpoint",
+                f"{name}, test, last step",
                 contrast(view.run, one.arm, one.baseline, one.metric, "test", "last", force=force),
                 "",
             ),
@@ -206,9 +212,27 @@ def _forest(view: RunView, verdicts: dict[str, Verdict], *, force: bool) -> Char
     )
 
 
+def _bars(view: RunView) -> list[Bar]:
+    return [Bar(arm.name, view.run.manifest.arms[arm.name].ledger) for arm in view.arms]
+
+
+def _gap_rows(view: RunView) -> list[GapRow]:
+    return [GapRow(arm.name, arm.colour, tuple(view.finished(arm.name))) for arm in view.arms]
+
+
 def _charts(*charts: Chart | None) -> Sequence[Block]:
     drawn = tuple(chart for chart in charts if chart is not None)
     return (ChartBlock(drawn),) if drawn else ()
+
+
+def _without_verdicts(table: Table) -> Table:
+    """Leave out the notes that say again what the page begins with."""
+    return replace(table, notes=tuple(n for n in table.notes if not n.startswith("Verdict: ")))
+
+
+def _without_signatures(table: Table) -> Table:
+    """Leave out the notes that stand as a table of their own under provenance."""
+    return replace(table, notes=tuple(n for n in table.notes if "|split:" not in n))
 
 
 def _mean_rows(table: Table) -> frozenset[int]:
