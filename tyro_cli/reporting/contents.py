@@ -4,6 +4,7 @@ Invariant: every text here is plain text; the template escapes it, and nothing b
 goes into a page as markup.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,7 @@ class VerdictCard:
         sentence: The verdict with its interval and all that belongs to it.
         swatch: Number of the winner's colour, or None where no arm won.
         facts: The numbers to see first.
+        points: Of a study, (point, its verdict in a sentence) for every point.
     """
 
     title: str
@@ -37,6 +39,7 @@ class VerdictCard:
     sentence: str
     swatch: int | None
     facts: tuple[Fact, ...]
+    points: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,16 @@ class CodeBlock:
     kind: Literal["code"] = "code"
 
 
-Block = ChartBlock | TableBlock | TextBlock | CodeBlock
+@dataclass(frozen=True)
+class GroupBlock:
+    """Blocks that are folded away together under one title."""
+
+    title: str
+    blocks: tuple["Block", ...]
+    kind: Literal["group"] = "group"
+
+
+Block = ChartBlock | TableBlock | TextBlock | CodeBlock | GroupBlock
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,12 @@ class Page:
 
     def charts(self) -> tuple[Chart, ...]:
         """Return every chart of the page, in order."""
-        return tuple(
-            chart
-            for section in self.sections
-            for block in section.blocks
-            if isinstance(block, ChartBlock)
-            for chart in block.charts
-        )
+        return tuple(chart for section in self.sections for chart in _charts_in(section.blocks))
+
+
+def _charts_in(blocks: tuple[Block, ...]) -> Iterator[Chart]:
+    for block in blocks:
+        if isinstance(block, ChartBlock):
+            yield from block.charts
+        elif isinstance(block, GroupBlock):
+            yield from _charts_in(block.blocks)

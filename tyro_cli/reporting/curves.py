@@ -87,9 +87,12 @@ def _losses(cell: CellRecord) -> tuple[list[tuple[int, float]], list[tuple[int, 
         if not isinstance(kind, str) or kind not in names:
             continue
         name, points = names[kind]
-        step, loss = record.get("step"), record.get(name)
-        if not _is_step(step) or not _is_loss(loss):
-            wrong = f"step: {step!r}" if not _is_step(step) else f"{name}: {loss!r}"
+        step: Any = record.get("step")
+        loss: Any = record.get(name)
+        # A bool is an int to Python, but no step or loss of ours.
+        sound_step = type(step) is int and step >= 0
+        if not sound_step or type(loss) not in (int, float) or not math.isfinite(loss):
+            wrong = f"{name}: {loss!r}" if sound_step else f"step: {step!r}"
             raise DamagedRecord(
                 f"{path}: line {number}: {wrong[:80]} is not what it must be",
                 "Restore the file from a copy, or move the cell's folder aside and train the cell "
@@ -97,14 +100,6 @@ def _losses(cell: CellRecord) -> tuple[list[tuple[int, float]], list[tuple[int, 
             )
         points.append((step, float(loss)))
     return train, valid
-
-
-def _is_step(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_loss(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _windowed(points: Sequence[tuple[int, float]], window: int) -> Points:

@@ -7,10 +7,11 @@ other records. Pictures of charts that are no longer drawn are removed, by the n
 from pathlib import Path
 
 from tyro_cli.analysis.records import load_run
+from tyro_cli.analysis.studies import is_study, load_study_records
 from tyro_cli.errors import RunFolderError
-from tyro_cli.reporting.contents import Page
-from tyro_cli.reporting.page import build_report
+from tyro_cli.reporting.page import MAX_PAGE_BYTES, Report, build_report
 from tyro_cli.reporting.run_page import run_page
+from tyro_cli.reporting.study_page import study_page
 from tyro_cli.storage.files import write_bytes, write_text
 
 PICTURES = "plots"
@@ -36,7 +37,7 @@ def write_report(
         NothingMatched: No cell is finished.
         StorageError: A file cannot be written.
     """
-    report = build_report(read_page(folder, force=force))
+    report = read_report(folder, force=force)
     page = output if output is not None else folder / PAGE
     pictures = []
     for name, content in report.pictures.items():
@@ -47,11 +48,20 @@ def write_report(
     return page, tuple(pictures)
 
 
-def read_page(folder: Path, *, force: bool = False) -> Page:
-    """Read the records in a folder and lay out their page."""
+def read_report(folder: Path, *, force: bool = False) -> Report:
+    """Read the records in a folder, lay out their page and draw it.
+
+    A study's page leaves out what stands on the pages of its runs where it would grow too large.
+    """
+    if is_study(folder):
+        study = load_study_records(folder)
+        report = build_report(study_page(study, force=force))
+        if len(report.html.encode("utf-8")) <= MAX_PAGE_BYTES:
+            return report
+        return build_report(study_page(study, force=force, with_points=False))
     if not (folder / "manifest.json").is_file():
         raise RunFolderError(
             f"{folder} is neither a run nor a study: it has no manifest.json",
             "name a folder that `wtie train` or `wtie sweep` wrote, for example runs/NAME-HASH",
         )
-    return run_page(load_run(folder), force=force)
+    return build_report(run_page(load_run(folder), force=force))

@@ -147,13 +147,19 @@ def read_raw_manifest(folder: Path) -> Mapping[str, Any]:
     return _manifest(folder)
 
 
+def study_text(folder: Path) -> str | None:
+    """Return the file that a study was declared in, or None where it is too long to show."""
+    return _text_of(folder / "study.yaml")
+
+
 def _manifest(folder: Path) -> Mapping[str, Any]:
     content = read_json(folder / "manifest.json")
     return content if isinstance(content, dict) else {}
 
 
 def _text_of(path: Path) -> str | None:
-    if not path.is_file():
-        return None
+    with storage_errors(path, "read"):
+        if not path.is_file() or path.stat().st_size > MOST_FILE_BYTES:
+            return None
     with storage_errors(path, "read"), open_regular(path, MOST_FILE_BYTES) as file:
         return file.read(MOST_FILE_BYTES).decode("utf-8", "replace").strip("\n")

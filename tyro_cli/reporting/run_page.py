@@ -73,27 +73,27 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
             "contrasts",
             "Contrasts",
             (
-                *_charts(_forest(view, verdicts, force=force)),
-                *_charts(seed_chart(view), size_chart(view)),
+                *chart_blocks(_forest(view, verdicts, force=force)),
+                *chart_blocks(seed_chart(view), size_chart(view)),
                 TableBlock(_without_verdicts(contrast_table(run, force=force))),
             ),
         ),
         Section(
             "parameters",
             "Parameters",
-            (*_charts(parameter_chart(_bars(view))), TableBlock(parameter_table(run))),
+            (*chart_blocks(parameter_chart(_bars(view))), TableBlock(parameter_table(run))),
         ),
         Section(
             "perplexity",
             "Perplexity",
-            (TableBlock(_without_signatures(perplexity), _mean_rows(perplexity)),),
+            (TableBlock(without_signatures(perplexity), mean_rows(perplexity)),),
         ),
         Section(
             "training",
             "Training",
             (
-                *(_charts(*curves) if curves else (TextBlock((NO_CURVES,)),)),
-                *_charts(gap_chart(_gap_rows(view))),
+                *(chart_blocks(*curves) if curves else (TextBlock((NO_CURVES,)),)),
+                *chart_blocks(gap_chart(_gap_rows(view))),
                 TableBlock(performance_table(run), folded=True),
             ),
         ),
@@ -220,7 +220,8 @@ def _gap_rows(view: RunView) -> list[GapRow]:
     return [GapRow(arm.name, arm.colour, tuple(view.finished(arm.name))) for arm in view.arms]
 
 
-def _charts(*charts: Chart | None) -> Sequence[Block]:
+def chart_blocks(*charts: Chart | None) -> Sequence[Block]:
+    """Return charts side by side as one block, without those there is nothing to draw of."""
     drawn = tuple(chart for chart in charts if chart is not None)
     return (ChartBlock(drawn),) if drawn else ()
 
@@ -230,12 +231,13 @@ def _without_verdicts(table: Table) -> Table:
     return replace(table, notes=tuple(n for n in table.notes if not n.startswith("Verdict: ")))
 
 
-def _without_signatures(table: Table) -> Table:
+def without_signatures(table: Table) -> Table:
     """Leave out the notes that stand as a table of their own under provenance."""
     return replace(table, notes=tuple(n for n in table.notes if "|split:" not in n))
 
 
-def _mean_rows(table: Table) -> frozenset[int]:
+def mean_rows(table: Table) -> frozenset[int]:
+    """Return the places of the rows that are means over seeds."""
     return frozenset(index for index, row in enumerate(table.rows) if row["seed"] == "mean")
 
 
