@@ -23,7 +23,10 @@ from tyro_cli.reporting.plots import (
     shortened,
 )
 
-LABEL_COLUMN = 150
+LABEL_COLUMNS = (120, 215)
+"""Room for the labels beside the plot: for names of arms, and for those with levels."""
+
+SHORT_LABEL = 16
 LABEL_HEIGHT = 22
 SEED_HEIGHT = 16
 
@@ -94,7 +97,8 @@ def _draw(rows: Sequence[GapRow], width: int) -> Specification:
     total = sum(heights)
     everything = [gap for row in rows for _, *gaps in row.gaps() for gap in gaps]
     low, high = domain([*everything, 0.0])
-    left = LABEL_COLUMN if beside else 8
+    short = all(len(row.label) <= SHORT_LABEL for row in rows)
+    left = (LABEL_COLUMNS[0] if short else LABEL_COLUMNS[1]) if beside else 8
     plot = Plot(
         Frame(width, total + 62, left=left, right=16, top=16, bottom=46),
         Scale(low, high, "valid - train, nats per token", ticks=4, grid=True),
@@ -107,7 +111,7 @@ def _draw(rows: Sequence[GapRow], width: int) -> Specification:
             plot.rules([{"x": low, "x2": high, "y": top, "y2": top}], RULE, opacity=0.5)
         first = top + (7 if beside else LABEL_HEIGHT) + SEED_HEIGHT / 2
         label_y = top + height / 2 if beside else top + LABEL_HEIGHT / 2 + 2
-        label = {"x": low, "y": label_y, "text": shortened(row.label, 22 if beside else 46)}
+        label = {"x": low, "y": label_y, "text": shortened(row.label, 34 if beside else 46)}
         plot.text([label], row.colour, dx=2 - left if beside else 0, bold=True)
         placed = [
             (seed, best, last, first + SEED_HEIGHT * index)

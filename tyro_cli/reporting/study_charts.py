@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.contrasts import METRICS
@@ -325,16 +324,20 @@ def _label_points(
     plot: Plot, placed: Sequence[tuple[PointRun, ArmView, int, float]], baseline: ArmView
 ) -> None:
     """Write a point's levels at its baseline arm, towards the middle of the plot."""
-    for point, arm, total, mean in placed:
-        if arm != baseline:
-            continue
-        is_right = plot.pixels_x(total) > plot.frame.inner_width / 2
-        levels: list[Any] = list(point.levels.values())
-        label = {"x": total, "y": mean, "text": shortened(", ".join(map(str, levels)), 18)}
-        plot.text(
-            [label],
-            MUTED,
-            align="right" if is_right else "left",
-            dx=-9 if is_right else 9,
-            dy=-9,
-        )
+    own = [(point, total, mean) for point, arm, total, mean in placed if arm == baseline]
+    # Towards the middle, above the mark, and apart where points are alike.
+    for is_right in (False, True):
+        side = [
+            one for one in own if (plot.pixels_x(one[1]) > plot.frame.inner_width / 2) is is_right
+        ]
+        wanted = [plot.pixels_y(mean) - LABEL_GAP / 2 - 2 for _, _, mean in side]
+        places = spread(wanted, LABEL_GAP, -LABEL_GAP, plot.frame.inner_height)
+        labels: Values = [
+            {
+                "x": total,
+                "y": plot.value_at_y(pixels),
+                "text": shortened(", ".join(str(level) for level in point.levels.values()), 18),
+            }
+            for (point, total, _), pixels in zip(side, places, strict=True)
+        ]
+        plot.text(labels, MUTED, align="right" if is_right else "left", dx=-9 if is_right else 9)
