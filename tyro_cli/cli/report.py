@@ -12,6 +12,9 @@ from tyro_cli.cli.options import JsonOption
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.errors import UsageError
 
+ENDINGS = (".html", ".htm")
+"""How the page's name may end: a slip must not write it over a record."""
+
 
 def report(
     folders: Annotated[
@@ -52,7 +55,8 @@ def report(
             {"folder": str(folder), "page": str(page), "pictures": [str(one) for one in pictures]}
         )
         if not as_json:
-            print_line(f"wrote {page} and {len(pictures)} pictures in {page.parent / 'plots'}")
+            charts = sum(one.suffix == ".svg" for one in pictures)
+            print_line(f"wrote {page} and {charts} charts in {page.parent / 'plots'}")
     if as_json:
         print_json(written[0] if len(written) == 1 else written)
 
@@ -63,6 +67,11 @@ def _check_output(output: Path, folders: list[Path]) -> None:
         raise UsageError(
             f"--output names one file for {len(folders)} pages",
             "leave it out: each page goes to report.html in its own folder",
+        )
+    if output.suffix not in ENDINGS:
+        raise UsageError(
+            f"--output {output} is no name of a page",
+            f"end it in .html: --output {output.with_suffix('.html')}",
         )
     if output.is_dir():
         raise UsageError(f"--output {output} is a folder", f"--output {output / 'report.html'}")

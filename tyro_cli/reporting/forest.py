@@ -51,7 +51,7 @@ class Layout:
 
 LAYOUTS = {
     WIDE: Layout(left=206, right=190, row_height=34, label=0.5, interval=0.5, most=32),
-    NARROW: Layout(left=MARGIN, right=MARGIN, row_height=52, label=0.3, interval=0.7, most=50),
+    NARROW: Layout(left=MARGIN, right=MARGIN, row_height=52, label=0.3, interval=0.7, most=38),
 }
 
 
@@ -168,6 +168,9 @@ def _draw_row(plot: Plot, place: int, row: ForestRow, layout: Layout) -> None:
     plot.text([label], dx=-layout.left + 2)
     if layout.right > MARGIN:
         plot.text([{"x": plot.x.high, "y": y, "text": _numbers(contrast)}], MUTED, dx=14)
+    elif contrast.mean is not None:
+        mean = {"x": plot.x.high, "y": place + layout.label, "text": f"{contrast.mean:+.4f}"}
+        plot.text([mean], MUTED, align="right")
     if place:
         line = {"x": plot.x.low, "x2": plot.x.high, "y": place, "y2": place}
         plot.rules([line], RULE, opacity=0.4)
@@ -184,8 +187,8 @@ def _draw_row(plot: Plot, place: int, row: ForestRow, layout: Layout) -> None:
     ends = {"x": interval.low, "x2": interval.high, "y": y, "y2": y}
     plot.rules([ends], row.colour, width=3)
     plot.points(thin, row.colour, shape=row.shape, size=36, opacity=0.45)
-    mean = {"x": contrast.mean, "y": y, "tip": _in_words(row)}
-    plot.points([mean], row.colour, shape=row.shape, size=130)
+    middle = {"x": contrast.mean, "y": y, "tip": _in_words(row)}
+    plot.points([middle], row.colour, shape=row.shape, size=130)
 
 
 def _numbers(contrast: Contrast) -> str:

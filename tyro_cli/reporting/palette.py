@@ -37,9 +37,9 @@ PAPER = Colour("#ffffff", "#15181c")
 COMPONENTS = {
     "token embedding": Colour("#5b4a9e", "#9d8be0"),
     "head": Colour("#a79bd6", "#5f519c"),
-    "positions": Colour("#8a7a5c", "#b8a684"),
+    "positions": Colour("#75664a", "#b8a684"),
     "attention": Colour("#5f7278", "#8fa3aa"),
-    "feed-forward": Colour("#9eabb0", "#66757b"),
+    "feed-forward": Colour("#9eabb0", "#5b696f"),
     "norms": Colour("#c9d1d4", "#465155"),
 }
 OTHER_COMPONENT = Colour("#7d8a70", "#a5b396")
