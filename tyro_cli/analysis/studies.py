@@ -75,6 +75,11 @@ class StudyContrast:
     family: FamilyPs
     verdict: Verdict
 
+    @property
+    def where(self) -> str:
+        """The point in words: `vocabulary 1024, data 0.1`."""
+        return ", ".join(f"{name} {level}" for name, level in self.levels.items())
+
 
 def is_study(folder: Path) -> bool:
     """Say whether a folder is a study's."""

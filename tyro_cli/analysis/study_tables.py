@@ -12,8 +12,8 @@ from typing import Any
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
-from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
-from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
+from tyro_cli.analysis.signatures import withheld_metrics
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -22,24 +22,28 @@ METRICS = (
 )
 
 
-def study_tables(study: StudyRecords, *, force: bool = False) -> dict[str, Table]:
+def study_tables(
+    study: StudyRecords, contrasts: Sequence[StudyContrast], *, force: bool = False
+) -> dict[str, Table]:
     """Return every table of a study by its name.
 
     Args:
         study: The records.
+        contrasts: What `study_contrasts` says of it.
         force: Set numbers of different signature beside each other.
-
-    Raises:
-        RunFolderError: Numbers of one point have different signatures, and `force` is not set.
     """
-    contrasts = study_contrasts(study, force=force)
     tables = (results_table(study, force=force), family_table(study, contrasts))
     return {table.name: table for table in tables}
 
 
 def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     """Return points by arms: parameters, and means over seeds at the best-valid checkpoint."""
-    withheld, notes = _withheld(study, force=force)
+    results = {
+        f"{', '.join(str(level) for level in point.levels.values())} {result.arm}": result
+        for point in study.points
+        for result in point.run.results()
+    }
+    withheld, notes = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
     rows = []
     for point in study.points:
         baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
@@ -178,26 +182,6 @@ def _contrast_row(one: StudyContrast) -> Row:
         "equivalence_p": one.equivalence_p,
         "equivalence_p_holm": one.family.equivalent,
     }
-
-
-def _withheld(study: StudyRecords, *, force: bool) -> tuple[set[str], list[str]]:
-    """Return the metrics that were not computed in one way at all points, and why."""
-    results = {
-        f"{', '.join(str(level) for level in point.levels.values())} {result.arm}": result
-        for point in study.points
-        for result in point.run.results()
-    }
-    withheld, notes = set(), []
-    for column in METRICS:
-        difference = mixed_signatures(signatures_of(results, "test", column.key))
-        if results and difference:
-            notes.append(
-                f"{'Forced' if force else 'Left out'}: {column.key} does not compare between "
-                f"points: {difference}."
-            )
-            if not force:
-                withheld.add(column.key)
-    return withheld, notes
 
 
 def _missing_notes(study: StudyRecords) -> list[str]:
