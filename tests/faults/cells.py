@@ -1,7 +1,7 @@
 """A small run of two arms and two seeds, trained here in this process by the real worker."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,16 @@ class SmallRun:
         steps: Updates of a cell.
         every: Steps between two evaluations, and so between two checkpoints.
         seeds: The replicates.
+        model: What differs from the model of `EXPERIMENT`.
     """
 
     def __init__(
-        self, folder: Path, steps: int, every: int, seeds: tuple[int, ...] = (0, 1)
+        self,
+        folder: Path,
+        steps: int,
+        every: int,
+        seeds: tuple[int, ...] = (0, 1),
+        model: Mapping[str, Any] | None = None,
     ) -> None:
         torch.set_num_threads(1)
         self.steps, self.every = steps, every
@@ -53,11 +59,12 @@ class SmallRun:
         write_corpus(folder / "corpus", num_train_documents=40, num_other_documents=3)
         content = EXPERIMENT | {"seeds": list(seeds)}
         content["data"] = {"corpus": str(folder / "corpus"), **EXPERIMENT["data"]}
+        content["model"] = {**EXPERIMENT["model"], **(model or {})}
         content["training"] = {"budget": {"steps": steps}, **EXPERIMENT["training"]}
         content["evaluation"] = {"every_steps": every, **EXPERIMENT["evaluation"]}
         self.config = folder / "faults.yaml"
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
-        loaded = load_experiment(self.config)
+        self.loaded = loaded = load_experiment(self.config)
         self.prepared: PreparedData = prepare_data(
             loaded.experiment.data, base_folder=folder, cache_folder=folder / "cache"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tyro_cli.experiments.limits import choose_workers
+from tyro_cli.experiments.limits import WORKER_BYTES, choose_workers
 from tyro_cli.experiments.live import duration
 from tyro_cli.experiments.run import (
     Start,
@@ -102,8 +102,8 @@ def dry_run(
         "threads": num_threads,
         "device": ready.device,
         "precision": ready.precision,
-        "cell_memory_bytes": memory,
-        "disk_bytes": disk_bytes(ready, len(missing)),
+        "cell_memory_bytes": memory + WORKER_BYTES,
+        "disk_bytes": disk_bytes(ready, missing, num_workers),
         "train_seconds": seconds,
         "data": ready.data.facts(),
     }

@@ -180,7 +180,7 @@ def train_experiment(
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
             largest, memory_bytes = largest_arm(ready, missing)
             num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
-            check_disk(plan.run_folder, disk_bytes(ready, len(missing)))
+            check_disk(plan.run_folder, disk_bytes(ready, missing, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
                 ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
@@ -248,18 +248,18 @@ def _spec(
     )
 
 
-def disk_bytes(ready: Start, num_cells: int) -> int:
-    """Estimate the disk that the checkpoints take at their largest.
+def disk_bytes(ready: Start, missing: list[Cell], num_workers: int) -> int:
+    """Estimate the disk that the missing cells take at their largest.
 
     A finished cell holds two sets of weights; a running one three full checkpoints while the newest
     is written, and three best ones.
     """
-    if not num_cells:
-        return 0
-    weights = max(ledger.checkpoint_bytes for ledger in ready.ledgers.values())
-    moments = max(ledger.optimizer_bytes for ledger in ready.ledgers.values())
-    running = min(num_cells, available_cores()) * (3 * (weights + moments) + weights)
-    return int(CHECKPOINT_SLACK * (num_cells * 2 * weights + running))
+    finished = [2 * ready.ledgers[cell.arm].checkpoint_bytes for cell in missing]
+    running = sorted(
+        3 * (2 * ledger.checkpoint_bytes + ledger.optimizer_bytes) - 2 * ledger.checkpoint_bytes
+        for ledger in (ready.ledgers[cell.arm] for cell in missing)
+    )
+    return int(CHECKPOINT_SLACK * (sum(finished) + sum(running[-num_workers:])))
 
 
 def choose_threads(
