@@ -42,7 +42,7 @@ class SmallRun:
         steps: Updates of a cell.
         every: Steps between two evaluations, and so between two checkpoints.
         seeds: The replicates.
-        model: What differs from the model of `EXPERIMENT`.
+        **changes: What differs from `EXPERIMENT`, by section, as `model={"d_model": 64}`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SmallRun:
         steps: int,
         every: int,
         seeds: tuple[int, ...] = (0, 1),
-        model: Mapping[str, Any] | None = None,
+        **changes: Mapping[str, Any],
     ) -> None:
         torch.set_num_threads(1)
         self.steps, self.every = steps, every
@@ -59,9 +59,10 @@ class SmallRun:
         write_corpus(folder / "corpus", num_train_documents=40, num_other_documents=3)
         content = EXPERIMENT | {"seeds": list(seeds)}
         content["data"] = {"corpus": str(folder / "corpus"), **EXPERIMENT["data"]}
-        content["model"] = {**EXPERIMENT["model"], **(model or {})}
         content["training"] = {"budget": {"steps": steps}, **EXPERIMENT["training"]}
         content["evaluation"] = {"every_steps": every, **EXPERIMENT["evaluation"]}
+        for section, values in changes.items():
+            content[section] = {**content[section], **values}
         self.config = folder / "faults.yaml"
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         self.loaded = loaded = load_experiment(self.config)
