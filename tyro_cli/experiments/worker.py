@@ -37,7 +37,7 @@ from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import ledger_of
 from tyro_cli.models.language_model import LanguageModel, build_model
-from tyro_cli.models.tying import unique_parameters
+from tyro_cli.models.tying import unique_parameters, verify_tie
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json, write_bytes, write_json
 from tyro_cli.storage.locks import owned
@@ -196,7 +196,7 @@ def _final_evaluation(
             "run the same command again: the cell is then trained anew",
         )
     load_model(path, best)
-    best.to(spec.device)
+    verify_tie(best.to(spec.device))
     at_best = scores(best, best_step, keep_documents=True)
     at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
     buffer = io.BytesIO()
