@@ -1,8 +1,17 @@
-"""`python -m tyro_cli` is `wtie`."""
+"""`wtie`, and `python -m tyro_cli`: a start that an early Ctrl-C does not turn into a traceback."""
 
 import sys
 
-from tyro_cli.cli.app import main
+
+def main() -> int:
+    """Import the commands and run one; return its exit code."""
+    try:
+        from tyro_cli.cli.app import main as run
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -74,6 +74,21 @@ def test_a_last_step_that_only_one_recorded_is_a_mismatch(records):
     )
 
 
+def test_models_of_other_depth_are_compared_in_what_depth_does_not_scale(records):
+    name = "blocks.0.feed_forward.down.weight"
+    records[1]["pairing"]["initial_parameters"][name]["sha256"] = sha256("scaled")
+    assert verified(records).status == "mismatch"
+    records[1]["settings"]["model"]["num_layers"] += 1
+    records[1]["pairing"]["initial_parameters"]["blocks.1.attention_norm.weight"] = {
+        "shape": [16],
+        "sha256": sha256("new"),
+    }
+    assert verified(records).status == "same data"
+    other = "blocks.0.feed_forward.gate_up.weight"
+    records[1]["pairing"]["initial_parameters"][other]["sha256"] = sha256("other")
+    assert verified(records).reason == f"initial values of {other} differ"
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_without_batches_there_is_no_proof(records, which):
     records[which]["pairing"]["batches"] = []

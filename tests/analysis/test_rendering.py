@@ -17,6 +17,7 @@ from tyro_cli.analysis.rendering import (
     to_plain,
     write_tables,
 )
+from tyro_cli.analysis.tables import all_tables
 from tyro_cli.errors import StorageError
 
 NASTY = r"a_b%c&d#e$f{g}h\i~j^k|l<m>n`o*p--q"
@@ -171,14 +172,14 @@ def test_plain_text_leaves_out_what_is_not_for_the_screen():
 
 def test_tables_are_written_whole_and_twice_the_same(tmp_path):
     run = load_run(make_run(tmp_path))
-    paths = write_tables(run)
+    paths = write_tables(run.folder, all_tables(run))
     assert sorted(path.name for path in (run.folder / "tables").iterdir()) == sorted(
         f"{name}.{ending}"
         for name in ("parameters", "perplexity", "contrasts", "performance")
         for ending in ("md", "csv", "json", "tex")
     )
     before = {path: path.read_bytes() for path in paths}
-    write_tables(load_run(run.folder))
+    write_tables(run.folder, all_tables(load_run(run.folder)))
     assert {path: path.read_bytes() for path in paths} == before
     assert json.loads((run.folder / "tables/contrasts.json").read_text())["name"] == "contrasts"
 
@@ -187,4 +188,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     run = load_run(make_run(tmp_path))
     (run.folder / "tables").write_text("in the way")
     with pytest.raises(StorageError, match="tables"):
-        write_tables(run)
+        write_tables(run.folder, all_tables(run))

@@ -63,6 +63,12 @@ def test_csv_of_one_table_is_csv(wtie, run):
     assert float(rows[0]["mean"]) == pytest.approx(-0.125 / 3)
 
 
+def test_several_formats_follow_each_other(wtie, run):
+    one, other = (wtie("compare", "--format", name).stdout for name in ("md", "tex"))
+    assert wtie("compare", "--format", "md,tex").stdout == f"{one}\n{other}"
+    assert wtie("compare", "--format", "md,xml").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("format_", "text"), [("md", "## Contrasts of tiny"), ("tex", "\\begin{tabular}")]
 )

@@ -1,6 +1,7 @@
 """The ways out: two lines on stderr and the documented exit code, whatever went wrong."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -177,3 +178,39 @@ def test_main_reads_the_words_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["wtie", "--version"])
     assert application.main() == 0
     assert capsys.readouterr().out.startswith("wtie 0.")
+
+
+def test_a_ctrl_c_inside_any_command_is_answered(wtie, monkeypatch):
+    raise_from_schema(monkeypatch, KeyboardInterrupt())
+    result = wtie("schema")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "stopped\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [("schema",), ("data", "ls")], ids=" ".join)
+def test_a_full_disk_behind_stdout_is_told_in_words(tmp_path, words):
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "tyro_cli", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "error: cannot write to standard output: No space left on device\n"
+        "  fix: free some space where it goes, or send it elsewhere\n"
+    )
+
+
+def test_a_ctrl_c_while_the_program_is_imported_is_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    finished = subprocess.run(
+        [sys.executable, "-c", "import sys; from tyro_cli.__main__ import main; sys.exit(main())"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr) == (130, "stopped\n")

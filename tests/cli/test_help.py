@@ -24,7 +24,7 @@ def commands():
 EXPECTED = {
     ("init",), ("train",), ("compare",), ("params",), ("eval",), ("generate",), ("runs", "ls"),
     ("runs", "show"), ("runs", "verify"), ("data", "ls"), ("data", "info"), ("data", "prepare"),
-    ("schema",),
+    ("schema",), ("sweep",),
 }  # fmt: skip
 
 

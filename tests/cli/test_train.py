@@ -1,6 +1,7 @@
 """`wtie train` between its words and its records; training itself is tested where it lives."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,10 @@ from tyro_cli.experiments import run as experiments_run
 
 
 @pytest.fixture
-def trained(in_empty_folder, monkeypatch):
+def trained(in_empty_folder, monkeypatch, repository):
     """Let training return a run written by hand, and keep what was asked of it."""
     asked = {}
+    Path("a.yaml").write_text((repository / "configs" / "quickstart.yaml").read_text())
 
     def prepare(*, failed=(), trained_cells=6, **changes):
         folder = make_run(in_empty_folder, **changes)
@@ -48,7 +50,7 @@ def test_words_become_a_request(wtie, trained):
     assert asked["workers"] == 3
     assert asked["threads"] is None
     assert asked["fresh"] is True
-    assert asked["overrides"] == ["name=other"]
+    assert asked["loaded"].experiment.name == "other"
 
 
 def test_nothing_to_do_is_said(wtie, trained):

@@ -283,7 +283,7 @@ def test_an_empty_file_says_so(problems: Problems, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "5\n"])
 def test_a_file_without_keys_says_so(problems: Problems, text: str) -> None:
-    assert "tiny.yaml:1:1: the file must hold keys (name, data, model, ...)" in problems(text)
+    assert "tiny.yaml:1:1: the file must hold keys (name: and others)" in problems(text)
 
 
 def test_text_that_is_not_utf8_names_the_byte(problems: Problems) -> None:

@@ -1,5 +1,6 @@
 """Every file under configs/ loads, counts and builds; what it says at its head is there."""
 
+import itertools
 import json
 
 import pytest
@@ -7,13 +8,15 @@ import pytest
 from tests.end_to_end.workplace import REPOSITORY
 from tyro_cli.cli.app import main
 from tyro_cli.config.loading import load_experiment
+from tyro_cli.config.studies import load_study
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.ledger.ledger import expected_saving, ledger_of, savings
 from tyro_cli.ledger.matching import solve_matches
 from tyro_cli.models.language_model import build_model
 from tyro_cli.models.tying import unique_parameters
 
-CONFIGURATIONS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+CONFIGURATIONS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 SMALL_V = 300
 
 
@@ -27,15 +30,28 @@ def test_there_are_configurations():
     assert {"quickstart.yaml", "wikitext2.yaml", "wikitext2-bpe.yaml"} <= names
 
 
+def head_of(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
 def test_it_opens_with_question_cost_and_expected_result(path):
-    comments = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        comments.append(line)
-    head = "\n".join(comments)
     for word in ("$schema=../docs/wtie.schema.json", "Question: ", "Cost: ", "Expected: "):
-        assert word in head
+        assert word in head_of(path)
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_every_point_of_a_study_loads_counts_and_builds(study):
+    for word in ("Question: ", "Cost: ", "Expected: "):
+        assert word in head_of(study)
+    loaded = load_study(study)
+    assert len(loaded.points) > 1 and len(loaded.seeds) > 2
+    for point in loaded.points:
+        check_confounds(point.loaded)
+        for arm in solve_matches(point.loaded.arms, SMALL_V).values():
+            settings = arm.arm.settings
+            model = build_model(settings.model, SMALL_V, settings.data.context_length, seed=0)
+            assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
 
 
 def test_it_counts(path, capsys):

@@ -18,7 +18,7 @@ from tyro_cli.experiments.limits import (
     check_disk,
     choose_workers,
 )
-from tyro_cli.experiments.run import Start, disk_bytes
+from tyro_cli.experiments.run import disk_bytes
 from tyro_cli.ledger.ledger import ledger_of
 
 MIB = 2**20
@@ -177,11 +177,11 @@ def test_the_disk_that_cells_take_is_what_was_estimated_within_a_quarter(tmp_pat
     """Looked at before each call, so that no moment is missed; one cell after the other."""
     monkeypatch.setattr(os, "fsync", os.fstat)
     run = SmallRun(tmp_path, steps=10, every=2, model={"d_model": 64})
-    arms = run.plan.arms.items()
-    ledgers = {name: ledger_of(arm.settings, run.prepared.vocab_size) for name, arm in arms}
-    ready = Start(run.loaded, run.prepared, "cpu", "fp32", run.plan, ledgers)
-    cells = list(run.plan.cells)
-    estimate = disk_bytes(ready, cells, num_workers=1)
+    ledgers = [
+        ledger_of(run.plan.arms[cell.arm].settings, run.prepared.vocab_size)
+        for cell in run.plan.cells
+    ]
+    estimate = disk_bytes(ledgers, num_workers=1)
     highest = before = bytes_below(run.folder)
 
     def look(call: str, arguments: tuple) -> None:
@@ -193,5 +193,5 @@ def test_the_disk_that_cells_take_is_what_was_estimated_within_a_quarter(tmp_pat
         run.train_all()
     measured = highest - before
     assert 0.75 * measured <= estimate <= 1.25 * measured, (estimate, measured)
-    assert disk_bytes(ready, cells, num_workers=2) > estimate
-    assert disk_bytes(ready, [], num_workers=1) == 0
+    assert disk_bytes(ledgers, num_workers=2) > estimate
+    assert disk_bytes([], num_workers=1) == 0

@@ -153,10 +153,23 @@ def test_an_undeclared_difference_is_refused_before_anything_is_planned(tmp_path
         planned(tmp_path, ARMS.replace("tying: in-out", "num_heads: 2"))
 
 
-def test_an_arm_cannot_have_data_of_its_own(tmp_path: Path) -> None:
-    arms = ARMS.replace("{model: {tying: in-out}}", "{data: {train_fraction: 0.5}}")
-    with pytest.raises(ConfigurationError, match=r"arms\.tied\.data\.train_fraction"):
-        planned(tmp_path, arms + "allow_differences: [data.train_fraction]\n")
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("data", "train_fraction", "0.5"),
+        ("training", "batch_tokens", "64"),
+        ("training", "micro_batch_tokens", "8"),
+        ("training", "precision", "bf16"),
+        ("training", "deterministic", "false"),
+        ("model", "embedding_std", "0.01"),
+    ],
+)
+def test_arms_that_could_never_be_a_pair_are_refused(
+    tmp_path: Path, section: str, key: str, value: str
+) -> None:
+    arms = ARMS.replace("{model: {tying: in-out}}", f"{{{section}: {{{key}: {value}}}}}")
+    with pytest.raises(ConfigurationError, match=rf"arms\.tied\.{section}\.{key}: arms share it"):
+        planned(tmp_path, f"{arms}allow_differences: [{section}.{key}]\n")
 
 
 def test_a_corpus_smaller_than_one_batch_is_refused(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class SmallRun:
             content[section] = {**content[section], **values}
         self.config = folder / "faults.yaml"
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
-        self.loaded = loaded = load_experiment(self.config)
+        loaded = load_experiment(self.config)
         self.prepared: PreparedData = prepare_data(
             loaded.experiment.data, base_folder=folder, cache_folder=folder / "cache"
         )

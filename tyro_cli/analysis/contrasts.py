@@ -22,6 +22,7 @@ from tyro_cli.analysis.statistics import (
     equivalence_test,
     paired_document_bootstrap,
     paired_t_interval,
+    paired_t_test,
     sign_flip_test,
 )
 from tyro_cli.errors import UsageError
@@ -101,6 +102,11 @@ class Contrast:
     def equivalence(self, margin: float) -> Equivalence | None:
         """Return the two one-sided tests against a margin, or None below two pairs."""
         return equivalence_test(self.differences, margin) if len(self.seeds) > 1 else None
+
+    @property
+    def t_p(self) -> float | None:
+        """The two-sided p of the paired t test, or None below two pairs."""
+        return paired_t_test(self.differences) if len(self.seeds) > 1 else None
 
     @property
     def sign_flip(self) -> SignFlip | None:

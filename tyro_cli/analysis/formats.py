@@ -274,3 +274,56 @@ class Manifest(Record):
                 if arm not in self.arms:
                     raise ValueError(f"plans name the arm {arm!r}, which is not one of the arms")
         return self
+
+
+class FactorRecord(Record):
+    """One factor of a study: the keys that it sets, and its levels in order."""
+
+    keys: list[str] = Field(min_length=1)
+    levels: list[Any] = Field(min_length=1)
+
+
+class PointRecord(Record):
+    """One point of a study's grid, and the run that holds its cells."""
+
+    levels: dict[str, Any]
+    run: str
+    run_id: str
+
+
+class StudyManifest(Record):
+    """`manifest.json` of a study: its grid, and the runs beside it that hold the cells."""
+
+    format: Literal[1]
+    study_id: str
+    name: str
+    family: str
+    factors: dict[str, FactorRecord] = Field(min_length=1)
+    points: list[PointRecord] = Field(min_length=1)
+    arms: list[str] = Field(min_length=1)
+    baseline: str
+    margin: Annotated[float, Field(gt=0)]
+    seeds: list[Count] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _points_lie_on_the_grid(self) -> "StudyManifest":
+        for index, point in enumerate(self.points):
+            if point.levels.keys() != self.factors.keys():
+                raise ValueError(f"points[{index}].levels does not name every factor")
+            for name, level in point.levels.items():
+                if level not in self.factors[name].levels:
+                    raise ValueError(f"points[{index}].levels.{name} is no level of the factor")
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is not one of the arms")
+        return self
+
+
+class ShardRecord(Record):
+    """`shards/I-of-N.json`: which pairs of a study one machine trained."""
+
+    format: Literal[1]
+    study_id: str
+    shard: Size
+    shards: Size
+    pairs: list[Annotated[tuple[str, Count], Field(strict=False)]]
+    """Run folder and seed of each."""

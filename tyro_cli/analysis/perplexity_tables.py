@@ -38,7 +38,7 @@ def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: boo
     for arm in run.arms:
         cells = tuple(run.cells_of(arm))
         for split in SPLITS:
-            rows.append(_mean_row(arm, split, cells))
+            rows.append(mean_row(arm, split, cells))
             rows += [_score_row(cell, split) for cell in cells]
     kept = tuple(
         {key: value for key, value in row.items() if (row["split"], key) not in withheld}
@@ -104,7 +104,7 @@ def _score_row(cell: CellRecord, split: Split) -> Row:
     return row
 
 
-def _mean_row(arm: str, split: Split, cells: Sequence[CellRecord]) -> Row:
+def mean_row(arm: str, split: Split, cells: Sequence[CellRecord]) -> Row:
     """Average what may be averaged: nats and bits; a perplexity is that of the mean in nats."""
     done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
     row: dict[str, CellValue] = {

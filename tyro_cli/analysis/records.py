@@ -43,6 +43,12 @@ REMEDY = (
 )
 
 
+MANIFEST_REMEDY = (
+    "Restore the file from a copy, or train the run again with `wtie train --fresh`, which moves "
+    "the folder aside."
+)
+
+
 @dataclass(frozen=True)
 class DocumentScores:
     """Per-document sums of one split at the best-valid checkpoint; all arrays have one length."""
@@ -172,7 +178,7 @@ def read_manifest(folder: Path) -> Manifest:
             "Name a folder that `wtie train` wrote, for example runs/NAME-HASH; "
             "`wtie runs ls` lists them.",
         )
-    return _parse(Manifest, path)
+    return parse_record(Manifest, path, MANIFEST_REMEDY)
 
 
 def planned_cells(manifest: Manifest) -> list[tuple[str, int]]:
@@ -196,10 +202,12 @@ def read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellReco
     result_path = cell_folder / "result.json"
     if not result_path.is_file():
         return CellRecord(arm, seed, cell_folder, "unfinished", None, None)
-    result = _parse(CellResult, result_path)
+    result = parse_record(CellResult, result_path)
     _check_place(result_path, result, manifest, arm, seed)
     performance_path = cell_folder / "performance.json"
-    performance = _parse(Performance, performance_path) if performance_path.is_file() else None
+    performance = (
+        parse_record(Performance, performance_path) if performance_path.is_file() else None
+    )
     return CellRecord(arm, seed, cell_folder, result.status, result, performance)
 
 
@@ -267,10 +275,18 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 RecordType = TypeVar("RecordType", bound=Record)
 
 
-def _parse(record: type[RecordType], path: Path) -> RecordType:
-    content = read_json(path)
+def parse_record(record: type[RecordType], path: Path, remedy: str = REMEDY) -> RecordType:
+    """Read a file as a record; the remedy is for a file that is damaged.
+
+    Raises:
+        DamagedRecord: It does not say what it must.
+    """
+    try:
+        content = read_json(path)
+    except DamagedRecord as error:
+        raise DamagedRecord(error.message, remedy) from error
     if not isinstance(content, dict):
-        raise _damaged(path, "it must hold one JSON object")
+        raise _damaged(path, "it must hold one JSON object", remedy)
     version = content.get("format", FORMAT)
     if type(version) is int and version > FORMAT:
         raise _damaged(
@@ -281,7 +297,7 @@ def _parse(record: type[RecordType], path: Path) -> RecordType:
     try:
         return record.model_validate(content)
     except ValidationError as error:
-        raise _damaged(path, _first_problem(error)) from error
+        raise _damaged(path, _first_problem(error), remedy) from error
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
-from tyro_cli.analysis.records import RunRecords
-from tyro_cli.analysis.tables import all_tables
 from tyro_cli.storage.files import encode_json, write_text
 from tyro_cli.storage.system import make_folder
 
@@ -177,22 +175,21 @@ RENDERERS: Mapping[str, Callable[[Table], str]] = {
 """How a table is written to a file, by the file's ending."""
 
 
-def write_tables(run: RunRecords, tables: Mapping[str, Table] | None = None) -> tuple[Path, ...]:
-    """Write every table of a run to `tables/NAME.{md,csv,json,tex}` and return the paths.
+def write_tables(folder: Path, tables: Mapping[str, Table]) -> tuple[Path, ...]:
+    """Write tables to `tables/NAME.{md,csv,json,tex}` and return the paths.
 
     Args:
-        run: The records.
-        tables: The tables by name; by default all, against the experiment's own baseline.
+        folder: The folder of the run or study.
+        tables: The tables by name.
 
     Raises:
         StorageError: A file cannot be written; each one is replaced whole or not at all.
     """
-    folder = run.folder / "tables"
-    make_folder(folder)
+    make_folder(folder / "tables")
     paths = []
-    for name, table in (all_tables(run) if tables is None else tables).items():
+    for name, table in tables.items():
         for ending, render in RENDERERS.items():
-            path = folder / f"{name}.{ending}"
+            path = folder / "tables" / f"{name}.{ending}"
             write_text(path, render(table))
             paths.append(path)
     return tuple(paths)

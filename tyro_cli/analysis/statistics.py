@@ -89,6 +89,44 @@ def paired_t_interval(differences: Sequence[float], confidence: float = 0.95) ->
     return Interval(mean - half_width, mean + half_width, confidence)
 
 
+def paired_t_test(differences: Sequence[float]) -> float:
+    """Return the two-sided p of the paired t test that the mean difference is zero.
+
+    p < .05 is the same as the 95 % t interval excluding zero. Without any spread p is 0, or 1 where
+    every difference is zero.
+
+    Raises:
+        ValueError: Fewer than two differences, or one that is not finite.
+    """
+    values = _checked(differences, at_least=2)
+    mean, standard_error = _mean_and_standard_error(values)
+    if standard_error == 0:
+        return 1.0 if mean == 0 else 0.0
+    from scipy import special
+
+    return float(2 * special.stdtr(len(values) - 1, -abs(mean) / standard_error))
+
+
+def holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return the p values of one family adjusted by Holm (1979), in the order given.
+
+    The k-th smallest of m is multiplied by m - k + 1 (k from 1), made no smaller than the ones
+    before it, and cut at 1. Rejecting at .05 keeps the chance of any false rejection in the family
+    at .05 at most, however the tests depend on each other.
+
+    Raises:
+        ValueError: A value is no probability.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError("p values must lie between 0 and 1")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return tuple(adjusted)
+
+
 def sign_flip_test(differences: Sequence[float]) -> SignFlip | None:
     """Return the exact two-sided sign-flip p of the mean difference (Fisher 1935).
 

@@ -274,10 +274,9 @@ def _contrast_row(one: Contrast) -> Row:
         "checkpoint": one.at,
         "pairs_verified": one.pairs_in_words(),
     }
-    if one.unavailable:
-        row["mean"] = None
     if one.mean is None:
-        return row
+        only_unfinished = len(one.unfinished_seeds) == len(one.planned_seeds)
+        return row if only_unfinished else row | {"mean": None}
     interval_95, interval_90, flip = one.interval(0.95), one.interval(0.90), one.sign_flip
     return row | {
         "seeds": ", ".join(str(seed) for seed in one.seeds),

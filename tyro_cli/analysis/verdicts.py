@@ -26,6 +26,27 @@ MOST_SEEDS_NAMED = 10_000
 """Above this many seeds the plan is not one to follow, and the number is not spelled out."""
 
 
+LEVEL = 0.05
+"""Largest adjusted p at which a family lets a verdict say `better` or `equivalent`."""
+
+
+@dataclass(frozen=True)
+class FamilyPs:
+    """The p values of one contrast, adjusted within its family (Holm).
+
+    Attributes:
+        better: Of the paired t test that the means are equal.
+        equivalent: Of the two one-sided tests against the margin; a Holm family of its own.
+        size: Contrasts of the family, those that have no p included.
+        name: What the family is, for the sentence.
+    """
+
+    better: float
+    equivalent: float
+    size: int
+    name: str
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a contrast allows one to say.
@@ -63,7 +84,10 @@ def margin_in_words(margin: float) -> str:
 
 
 def verdict(
-    contrast: Contrast, margin: float, documents: DocumentBootstrap | None = None
+    contrast: Contrast,
+    margin: float,
+    documents: DocumentBootstrap | None = None,
+    family: FamilyPs | None = None,
 ) -> Verdict:
     """Decide what a contrast in nats allows one to say.
 
@@ -71,10 +95,12 @@ def verdict(
         contrast: A contrast in nats per word, or in nats per token where words are n/a.
         margin: Difference in perplexity that is too small to matter, relative (0.01 for 1 %).
         documents: Interval over documents, for the sentence of a single pair.
+        family: In a study, the adjusted p values: `better` and `equivalent` then need them at .05
+            or below, and the intervals are shown unadjusted.
     """
     assert contrast.metric in UNIT_OF_METRIC, "a verdict is decided in nats"
     margin_nats = math.log1p(margin)
-    kind, text = _decide(contrast, margin, margin_nats)
+    kind, text = _decide(contrast, margin, margin_nats, family)
     winner = None
     if kind in ("better", "better-small"):
         assert contrast.mean is not None
@@ -84,6 +110,7 @@ def verdict(
         f"{contrast.arm} against {contrast.baseline}: {text}.",
         *_numbers(contrast, documents),
         f"Pairs verified: {contrast.pairs_in_words()}.",
+        *_family(contrast, family),
         *_margin_and_seeds(kind, contrast, margin, margin_nats),
         *_what_is_missing(contrast),
     ]
@@ -151,7 +178,9 @@ def verdict_of_run(
     return {arm: verdict_of(run, arm, against, force=force) for arm in run.arms if arm != against}
 
 
-def _decide(contrast: Contrast, margin: float, margin_nats: float) -> tuple[Kind, str]:
+def _decide(
+    contrast: Contrast, margin: float, margin_nats: float, family: FamilyPs | None
+) -> tuple[Kind, str]:
     """Return the kind of verdict, and its words without the winner."""
     planned = len(contrast.planned_seeds)
     if contrast.diverged:
@@ -164,7 +193,11 @@ def _decide(contrast: Contrast, margin: float, margin_nats: float) -> tuple[Kind
     equivalence = contrast.equivalence(margin_nats)
     assert equivalence is not None
     within = equivalence.interval.lies_within(margin_nats)
-    if interval.excludes_zero():
+    differs = interval.excludes_zero()
+    if family is not None:
+        within = within and family.equivalent <= LEVEL
+        differs = differs and family.better <= LEVEL
+    if differs:
         if within:
             return "better-small", f"better, by less than {margin_in_words(margin)}"
         return "better", "better"
@@ -221,6 +254,17 @@ def _numbers(contrast: Contrast, documents: DocumentBootstrap | None) -> list[st
         f"Over documents (these two fixed checkpoints, {documents.num_documents:,} documents): "
         f"95 % interval [{over.low:+.4f}, {over.high:+.4f}]; "
         "it says nothing about other seeds.",
+    ]
+
+
+def _family(contrast: Contrast, family: FamilyPs | None) -> list[str]:
+    """Say what the family makes of the p values; the intervals are shown without it."""
+    if family is None or len(contrast.seeds) < 2:
+        return []
+    return [
+        f"In {family.name} of {family.size} contrasts, adjusted by Holm: p {family.better:.4f} "
+        f"that there is no difference, p {family.equivalent:.4f} that it exceeds the margin; the "
+        "intervals are not adjusted."
     ]
 
 

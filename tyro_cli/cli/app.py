@@ -6,6 +6,7 @@ as two lines on stderr and an exit code. This module and the command modules imp
 """
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -13,13 +14,15 @@ from typing import Annotated
 import typer
 
 from tyro_cli import __version__
-from tyro_cli.cli import compare, data, init, params, runs, schema, train, use
+from tyro_cli.cli import compare, data, init, params, runs, schema, sweep, train, use
 from tyro_cli.errors import Interrupted, WtieError
 
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a cell failed, 2 usage or configuration, 3 a --fail-if gate,
 5 nothing matched, 130 and 143 for signals.
 """
+
+INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     name="wtie",
@@ -35,6 +38,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("params")(params.params)
 app.command("eval")(use.evaluate)
 app.command("generate")(use.generate)
@@ -76,9 +80,18 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has had enough: no message, and no second try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # whoever read our output has had enough: no message
         return 1
+    except OSError as error:
+        _drop_stdout()
+        typer.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
+        typer.echo("  fix: free some space where it goes, or send it elsewhere", err=True)
+        return 1
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered to nowhere, so that there is no second try at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -96,12 +109,15 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
-        return 130
-    except BrokenPipeError:
-        raise
+        return INTERRUPTED
     except Exception as error:
+        # A file that cannot be written has a name, and `storage` has told of it; a stream has none.
+        if isinstance(error, OSError) and error.filename is None:
+            raise
         _print_bug(error)
         return 1
+    if code == INTERRUPTED:
+        typer.echo("stopped", err=True)  # Typer has made an exit code of the KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

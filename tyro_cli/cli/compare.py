@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, newest_run
+from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, newest_run, parse_names
 from tyro_cli.cli.streams import print_json, print_line, print_text, warn
 from tyro_cli.cli.tables import Compared, compare_run, draw, warn_of_missing_cells
 from tyro_cli.errors import GateFailed, UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "md", "csv", "json", "tex")
 GATES = ("worse", "not-shown")
+WITHOUT_METRICS = ("parameters", "performance")
 NOT_SHOWN = ("cannot-tell", "one-pair")
 
 
@@ -41,7 +42,10 @@ def compare(
         ),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json or tex.")
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT,FORMAT", help="Any of table, md, csv, json and tex."
+        ),
     ] = "table",
     table: Annotated[
         str | None,
@@ -72,20 +76,26 @@ def compare(
 
     Reads records only: nothing is trained and nothing written.
     """
-    if format_ not in FORMATS:
-        raise UsageError(f"--format {format_!r} is unknown", f"one of {', '.join(FORMATS)}")
+    formats = parse_names("json" if as_json else format_, "--format") or ()
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"--format {name!r} is unknown", f"any of {', '.join(FORMATS)}")
     if fail_if is not None and fail_if not in GATES:
         raise UsageError(f"--fail-if {fail_if!r} is unknown", f"one of {', '.join(GATES)}")
     from tyro_cli.analysis.records import load_run
 
     folders = runs or [newest_run(out)]
     loaded = [load_run(folder) for folder in folders]
-    _refuse_mixed_runs(loaded, metric, force=force)
+    if table not in WITHOUT_METRICS:
+        _refuse_mixed_runs(loaded, metric, force=force)
     compared = [
         compare_run(run, baseline=baseline, metric=metric, table=table, force=force)
         for run in loaded
     ]
-    _print(compared, "json" if as_json else format_)
+    for index, name in enumerate(formats):
+        if index:
+            print_line()
+        _print(compared, name)
     for each in compared:
         warn_of_missing_cells(each.run)
     if fail_if is not None:

@@ -3,6 +3,7 @@
 Never writes over a file.
 """
 
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -35,13 +36,22 @@ def init(
             f"{path} is already there, and nothing is written over it",
             "edit it, or name another folder: wtie init DIR",
         )
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is in the way: it is not a folder", "name another folder")
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"cannot create the folder {folder}: {error.strerror}", "name another folder"
         ) from error
-    write_text(path, template())
+    try:
+        write_text(path, template())
+    except StorageError:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()  # nothing else is in it
+        raise
     print_line(f"wrote {path}")
     print_line(f"count it: wtie params --config {path}")
     print_line(f"train it: wtie train --config {path}")

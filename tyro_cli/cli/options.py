@@ -5,11 +5,14 @@ command. A value that cannot be meant raises `UsageError` naming the option.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tyro_cli.errors import NothingMatched, UsageError
+
+if TYPE_CHECKING:
+    from tyro_cli.config.loading import LoadedExperiment
 
 AUTO = "auto"
 RUNS_ROOT = Path("runs")
@@ -31,9 +34,31 @@ RunArgument = Annotated[
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="The folder that holds the runs.")
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        metavar="COUNT", help="Cells at once; auto: as many as cores, devices and memory allow."
+    ),
+]
+ThreadsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="COUNT",
+        help="Threads a cell; auto: cores divided by the cells at once. A run keeps the count of "
+        "its first start.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
+DEVICES = ("auto", "cpu", "cuda")
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
 ]
+
+
+def check_device(device: str) -> None:
+    """Raise `UsageError` where a device is none that there could be."""
+    if device not in DEVICES:
+        raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
 
 
 def checked_overrides(words: list[str] | None) -> list[str]:
@@ -59,6 +84,20 @@ def parse_count(text: str, option: str) -> int | None:
     raise UsageError(f"{option} {text!r} is neither a count nor auto", f"{option} 2, for example")
 
 
+def load_checked(config: Path, overrides: list[str]) -> "LoadedExperiment":
+    """Load an experiment and run the confound guard, before anything heavy is imported.
+
+    Raises:
+        ConfigurationError: With every problem found.
+    """
+    from tyro_cli.config.loading import load_experiment
+    from tyro_cli.experiments.confounds import check_confounds
+
+    loaded = load_experiment(config, overrides)
+    check_confounds(loaded)
+    return loaded
+
+
 def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
     """Return the comma-separated names, or None where the option was not given."""
     if text is None:
@@ -73,8 +112,8 @@ def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether `folder` looks like a run: it holds a manifest with arms."""
-    return (folder / "manifest.json").is_file()
+    """Say whether `folder` looks like a run: it holds a manifest, and is no study."""
+    return (folder / "manifest.json").is_file() and not (folder / "study.yaml").is_file()
 
 
 def list_runs(root: Path) -> list[Path]:

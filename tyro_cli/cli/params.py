@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tyro_cli.cli.options import JsonOption, Overrides, checked_overrides
-from tyro_cli.cli.streams import print_json, warn
+from tyro_cli.cli.options import JsonOption, Overrides, checked_overrides, load_checked
+from tyro_cli.cli.streams import print_json, print_line, warn
 from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import UsageError
 
@@ -43,16 +43,13 @@ def params(
 
 
 def _count_experiment(config: Path, overrides: list[str], *, as_json: bool) -> None:
+    loaded = load_checked(config, overrides)
     from tyro_cli.analysis.formats import Manifest
     from tyro_cli.analysis.records import RunRecords
     from tyro_cli.analysis.tables import parameter_table
-    from tyro_cli.config.loading import load_experiment
-    from tyro_cli.experiments.confounds import check_confounds
     from tyro_cli.ledger.ledger import ledger_of
     from tyro_cli.ledger.matching import NoMatch, solve_matches
 
-    loaded = load_experiment(config, overrides)
-    check_confounds(loaded)
     vocab_size = _vocab_size(loaded)
     try:
         solved = solve_matches(loaded.arms, vocab_size)
@@ -85,6 +82,9 @@ def _count_experiment(config: Path, overrides: list[str], *, as_json: bool) -> N
         }
     )
     draw_table(parameter_table(RunRecords(config.parent, manifest, {})))
+    if experiment.training.precision == "auto":
+        print_line()
+        print_line("Training memory is counted for fp32; hardware that takes bf16 needs less.")
 
 
 def _vocab_size(loaded: "LoadedExperiment") -> int:

@@ -33,7 +33,7 @@ app = typer.Typer(
 def list_(out: OutOption = RUNS_ROOT, as_json: JsonOption = False) -> None:
     """List the runs: arms, seeds, age, size, verdict.
 
-    Seeds are those done of those planned.
+    Seeds are those done in every arm, of those planned.
     """
     records = [_summary(folder) for folder in reversed(list_runs(out))]
     if as_json:
@@ -158,9 +158,9 @@ def _summary(folder: Path) -> dict[str, Any]:
     try:
         run = load_run(folder)
         planned = {seed for _, seed in run.cells}
-        unfinished = {seed for (_, seed), c in run.cells.items() if c.status == "unfinished"}
+        done = {key for key, cell in run.cells.items() if cell.status != "unfinished"}
         record["arms"] = list(run.arms)
-        record["seeds_done"] = len(planned - unfinished)
+        record["seeds_done"] = sum(all((arm, seed) in done for arm in run.arms) for seed in planned)
         record["seeds_planned"] = len(planned)
         record["verdicts"] = {arm: v.text for arm, v in verdict_of_run(run).items()}
     except WtieError as error:

@@ -13,6 +13,7 @@ from tyro_cli.errors import NothingMatched, UsageError
 if TYPE_CHECKING:
     from tyro_cli.analysis.columns import Table
     from tyro_cli.analysis.records import RunRecords
+    from tyro_cli.analysis.studies import StudyRecords
     from tyro_cli.analysis.verdicts import Verdict
 
 
@@ -109,6 +110,14 @@ def _saving(run: "RunRecords", arm: str, baseline: str) -> str:
         return "as many parameters"
     sign = "fewer" if own < other else "more"
     return f"{abs(other - own):,} parameters {sign} ({abs(other - own) / other:.1%})"
+
+
+def draw_study(study: "StudyRecords", tables: dict[str, "Table"]) -> None:
+    """Draw the tables of a study, and say where it lies."""
+    for table in tables.values():
+        draw_table(table)
+        print_line()
+    print_line(f"study: {study.folder}")
 
 
 def draw_table(table: "Table") -> None:

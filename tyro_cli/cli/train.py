@@ -13,18 +13,20 @@ from tyro_cli.cli.options import (
     AUTO,
     RUNS_ROOT,
     ConfigOption,
+    DeviceOption,
     JsonOption,
     OutOption,
     Overrides,
+    ThreadsOption,
+    WorkersOption,
+    check_device,
     checked_overrides,
+    load_checked,
     parse_count,
     parse_names,
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
 from tyro_cli.cli.tables import compare_run, draw, warn_of_missing_cells
-from tyro_cli.errors import UsageError
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def train(
@@ -37,22 +39,9 @@ def train(
     arms: Annotated[
         str | None, typer.Option(metavar="ARM,ARM", help="Only these arms: untied,tied.")
     ] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            metavar="COUNT",
-            help="Cells at once; auto: as many as cores, devices and memory allow.",
-        ),
-    ] = AUTO,
-    threads: Annotated[
-        str,
-        typer.Option(
-            metavar="COUNT",
-            help="Threads a cell; auto: cores divided by the cells at once. A run keeps the count "
-            "of its first start.",
-        ),
-    ] = AUTO,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = AUTO,
+    workers: WorkersOption = AUTO,
+    threads: ThreadsOption = AUTO,
+    device: DeviceOption = AUTO,
     out: OutOption = RUNS_ROOT,
     fresh: Annotated[
         bool,
@@ -79,13 +68,12 @@ def train(
     Running the same command again trains nothing and prints the tables; adding seeds or arms
     trains only what is new; after an interruption the same command resumes.
     """
+    check_device(device)
+    loaded = load_checked(config, checked_overrides(overrides))
     from tyro_cli.config.seeds import parse_seeds
 
-    if device not in DEVICES:
-        raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
     request: dict[str, Any] = {
-        "config_path": config,
-        "overrides": checked_overrides(overrides),
+        "loaded": loaded,
         "seeds": None if seeds is None else parse_seeds(seeds),
         "arms": parse_names(arms, "--arms"),
         "workers": parse_count(workers, "--workers"),
@@ -133,8 +121,8 @@ def _train(request: dict[str, Any], *, as_json: bool) -> None:
         "diverged": diverged,
     }
     if any(cell.status != "unfinished" for cell in run.cells.values()):
-        write_tables(run)
         compared = compare_run(run)
+        write_tables(run.folder, compared.tables)
         record |= compared.as_record()
         if not as_json:
             draw(compared)

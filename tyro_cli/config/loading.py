@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from tyro_cli.config.composing import Composer, FatalProblem, read_source
 from tyro_cli.config.messages import known_paths, nearest, shown, translate, unknown_key
-from tyro_cli.config.overrides import apply_overrides
+from tyro_cli.config.overrides import apply_overrides, place_value
 from tyro_cli.config.positions import (
     Entry,
     Node,
+    Place,
     Problem,
     Source,
     locate,
@@ -37,6 +38,7 @@ from tyro_cli.errors import ConfigurationError
 
 _MOST_SHOWN_PROBLEMS = 50
 _MOST_FILES = 16
+_UNREADABLE = "mend it at the place shown; how files and key=value are written: docs/CONFIG.md"
 _REMEDY = "every key with its type and range: docs/CONFIG.md, or `wtie schema`"
 
 # What an arm may change; `task` is one for the whole experiment.
@@ -73,12 +75,18 @@ class LoadedExperiment:
         return ConfigurationError(Problem(place, dotted_path, message).render(), remedy)
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperiment:
+def load_experiment(
+    path: Path,
+    overrides: Sequence[str] = (),
+    levels: Sequence[tuple[str, Node, Place]] = (),
+) -> LoadedExperiment:
     """Load an experiment file.
 
     Args:
         path: The YAML file.
         overrides: `key=value` texts of the command line, the later winning.
+        levels: Values that a study puts at dotted paths, over everything else; each with the value
+            and the place that it stands at in the study.
 
     Raises:
         ConfigurationError: With every problem found, one block each.
@@ -87,9 +95,14 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
     try:
         root, text = _read_layers(path, problems)
     except FatalProblem as error:
-        raise _refusal([error.problem]) from None
+        raise refusal([error.problem]) from None
     root, more = apply_overrides(root, overrides)
     problems += more
+    try:
+        for dotted, value, place in levels:
+            root = place_value(root, dotted, value, place)
+    except FatalProblem as error:
+        problems.append(error.problem)
     data = plain(root)
     experiment, base_problems = _validate_experiment(root, data)
     problems += base_problems
@@ -97,11 +110,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
     problems += arm_problems
     problems += _check_references(root, data)
     if problems or experiment is None:
-        raise _refusal(problems)
+        raise refusal(problems)
     return LoadedExperiment(experiment, arms, path, text, root)
 
 
-def _refusal(problems: Sequence[Problem]) -> ConfigurationError:
+def refusal(problems: Sequence[Problem]) -> ConfigurationError:
     """Make one error of all problems, in the order of the text, each place and path once."""
     hidden = {problem.place for problem in problems if problem.hides_value}
     kept: dict[tuple[object, str], Problem] = {}
@@ -113,7 +126,8 @@ def _refusal(problems: Sequence[Problem]) -> ConfigurationError:
     blocks = [problem.render() for problem in ordered[:_MOST_SHOWN_PROBLEMS]]
     if len(ordered) > _MOST_SHOWN_PROBLEMS:
         blocks.append(f"... and {len(ordered) - _MOST_SHOWN_PROBLEMS} more problems")
-    return ConfigurationError("\n".join(blocks), _REMEDY)
+    is_about_keys = any(problem.path for problem in ordered)
+    return ConfigurationError("\n".join(blocks), _REMEDY if is_about_keys else _UNREADABLE)
 
 
 def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, str]:
@@ -130,7 +144,7 @@ def _read_layers(path: Path, problems: list[Problem]) -> tuple[Node, str]:
         seen.append(current)
         if len(seen) == 1:
             first_text = text
-        root = _compose_file(source, text, problems)
+        root = compose_file(source, text, problems)
         entries = dict(root.value) if isinstance(root.value, Mapping) else {}
         extends = entries.pop("extends", None)
         layers.append(Node(root.place, entries))
@@ -168,7 +182,13 @@ def _check_link(node: Node, target: Path, seen: Sequence[Path]) -> None:
         raise FatalProblem(Problem(node.place, "extends", message))
 
 
-def _compose_file(source: Source, text: str, problems: list[Problem]) -> Node:
+def compose_file(source: Source, text: str, problems: list[Problem]) -> Node:
+    """Return a file's tree, which must be a map; add what is wrong with single values.
+
+    Raises:
+        ConfigurationError: It is empty or cannot be read.
+        FatalProblem: It is something else than a map.
+    """
     composer = Composer(source)
     root = composer.compose(text)
     problems += composer.problems
@@ -179,8 +199,8 @@ def _compose_file(source: Source, text: str, problems: list[Problem]) -> Node:
         )
     if not isinstance(root.value, Mapping):
         if composer.problems:
-            raise _refusal(composer.problems)
-        message = f"the file must hold keys (name, data, model, ...), not {shown(plain(root))}"
+            raise refusal(composer.problems)
+        message = f"the file must hold keys (name: and others), not {shown(plain(root))}"
         raise FatalProblem(Problem(root.place, "", message))
     return root
 
@@ -202,12 +222,12 @@ def _validate_experiment(
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        problems += _problems_at(root, translate(error, data, Experiment))
+        problems += problems_at(root, translate(error, data, Experiment))
     settings_data = _settings_data(data)
     try:
         Settings.model_validate(settings_data)
     except ValidationError as error:
-        problems += _problems_at(root, translate(error, settings_data, Settings))
+        problems += problems_at(root, translate(error, settings_data, Settings))
         # Pydantic asks whether sections fit only where each of them is right.
         for keys, message in problems_between_sections(
             _whole_number(root, "data", "context_length"),
@@ -215,7 +235,7 @@ def _validate_experiment(
             _whole_number(root, "training", "micro_batch_tokens"),
             _whole_number(root, "evaluation", "stride"),
         ):
-            problems += _problems_at(root, [([tuple(keys[0].split("."))], message, False)])
+            problems += problems_at(root, [([tuple(keys[0].split("."))], message, False)])
     return experiment, problems
 
 
@@ -234,9 +254,10 @@ def _settings_data(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key in Settings.model_fields}
 
 
-def _problems_at(
+def problems_at(
     root: Node, found: Sequence[tuple[list[tuple[str | int, ...]], str, bool]]
 ) -> list[Problem]:
+    """Give each of what `messages.translate` found its place in the tree."""
     problems = []
     for paths, message, at_key in found:
         place, _ = locate(root, paths[0], at_key=at_key)
@@ -324,7 +345,7 @@ def _read_match(
             ([(*where, *path) for path in paths], message, at_key)
             for paths, message, at_key in translate(error, data, Match)
         ]
-        return None, _problems_at(root, found)
+        return None, problems_at(root, found)
     if locate(override, ("model", match.by))[1] == 2:
         place, _ = locate(root, ("arms", name, "model", match.by), at_key=True)
         message = f"is what match solves for (by: {match.by}); take it out"
@@ -360,7 +381,7 @@ def _check_references(root: Node, data: Mapping[str, Any]) -> list[Problem]:
             guess = nearest(path_text, known)
             message = f"there is no key {path_text[:60]!r}{guess}"
             found.append(([("allow_differences", index)], message, False))
-    return _problems_at(root, found)
+    return problems_at(root, found)
 
 
 def _no_arm(name: str, arms: Mapping[str, Any]) -> str:

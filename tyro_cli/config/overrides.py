@@ -55,6 +55,21 @@ def _apply(root: Node, text: str, place: Place, problems: list[Problem]) -> Node
     problems.extend(composer.problems)
     if node is None:
         node = Node(place, None)
+    return place_value(root, dotted, node, place)
+
+
+def place_value(root: Node, dotted: str, value: Node, place: Place) -> Node:
+    """Return the tree with `value` at a dotted path, in place of what stands there.
+
+    Args:
+        root: The tree.
+        dotted: The path.
+        value: What to put there; it keeps its own place, which messages point at.
+        place: Where the path was written.
+
+    Raises:
+        FatalProblem: The path has no place in a tree.
+    """
     if dotted.count(".") > DEEPEST_NESTING:
         raise FatalProblem(Problem(place, "", "the path has too many parts"))
     path = split_path(root, dotted)
@@ -62,7 +77,7 @@ def _apply(root: Node, text: str, place: Place, problems: list[Problem]) -> Node
         raise FatalProblem(Problem(place, "", "extends can stand in a file only"))
     if "" in path:
         raise FatalProblem(Problem(place, "", f"{dotted!r} is not a path of keys"))
-    return _replaced(root, _new_arm(root, path, place), node, place, 0)
+    return _replaced(root, _new_arm(root, path, place), value, place, 0)
 
 
 def _new_arm(root: Node, path: list[str], place: Place) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tyro_cli.config.messages import section_below
 from tyro_cli.config.schema import Experiment, Match, Section
+from tyro_cli.config.studies import Study
 
 _INTRODUCTION = """\
 # Configuration reference
@@ -29,12 +30,21 @@ its line. Numbers may be written `3e-4` or `800_000`; only `true` and `false` ar
   arm's overrides are laid over the result.
 """
 
+_STUDIES = """\
+# Studies
+
+A study file is a grid of experiments; `wtie sweep --config STUDY` trains it. Whatever a level
+breaks in the experiment is pointed at in the study's own line.
+"""
+
 
 def config_reference_markdown() -> str:
     """Return the whole configuration reference as Markdown."""
     parts = [_INTRODUCTION]
     _describe(Experiment, "", parts)
     _describe(Match, "arms.ARM.match", parts)
+    parts.append(_STUDIES)
+    _describe(Study, "", parts)
     return "\n".join(parts)
 
 

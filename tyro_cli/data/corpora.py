@@ -219,9 +219,12 @@ def read_text(path: Path) -> str:
             "convert the file to UTF-8, for example with: iconv -f latin1 -t utf-8",
         ) from error
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror or error}", "check the file's permissions"
-        ) from error
+        remedy = (
+            "check the path, which is taken from the current directory"
+            if isinstance(error, FileNotFoundError)
+            else "check that it is a file, and its permissions"
+        )
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}", remedy) from error
 
 
 def _read_parquet(paths: Iterable[Path]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tyro_cli.config.loading import LoadedExperiment
 from tyro_cli.experiments.limits import WORKER_BYTES, choose_workers
 from tyro_cli.experiments.live import duration
 from tyro_cli.experiments.run import (
@@ -38,8 +39,7 @@ class DryRun:
 
 
 def dry_run(
-    config_path: Path,
-    overrides: list[str],
+    loaded: LoadedExperiment,
     *,
     seeds: tuple[int, ...] | None,
     arms: tuple[str, ...] | None,
@@ -58,8 +58,7 @@ def dry_run(
     """
     with polled_signals() as stop:
         ready = prepare_start(
-            config_path,
-            overrides,
+            loaded,
             seeds=seeds,
             arms=arms,
             device=device,
@@ -102,8 +101,9 @@ def dry_run(
         "threads": num_threads,
         "device": ready.device,
         "precision": ready.precision,
-        "cell_memory_bytes": memory + WORKER_BYTES,
-        "disk_bytes": disk_bytes(ready, missing, num_workers),
+        "cell_memory_bytes": memory,
+        "worker_memory_bytes": memory + WORKER_BYTES,
+        "disk_bytes": disk_bytes([ready.ledgers[c.arm] for c in missing], num_workers),
         "train_seconds": seconds,
         "data": ready.data.facts(),
     }
@@ -126,7 +126,7 @@ def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str
         f"cells       {len(plan.cells)}, {record['missing_cells']} of them missing",
         f"workers     {record['workers']} at a time, {record['threads']} thread(s) each, "
         f"{ready.precision} on {ready.device}",
-        f"memory      about {record['cell_memory_bytes'] / 2**20:,.0f} MiB a cell, "
+        f"memory      about {record['worker_memory_bytes'] / 2**20:,.0f} MiB a cell, "
         f"disk about {record['disk_bytes'] / 2**20:,.0f} MiB",
         f"time        {time_line}",
         "",

@@ -22,6 +22,14 @@ from tyro_cli.experiments.identity import cell_id, run_id
 from tyro_cli.ledger.matching import NoMatch, SolvedArm, solve_matches
 from tyro_cli.storage.names import inside
 
+SHARED_BY_PAIRS = (
+    ("data", tuple(DataConfig.model_fields), "read other tokens"),
+    ("training", ("batch_tokens", "micro_batch_tokens"), "take other batches or dropout masks"),
+    ("training", ("precision", "deterministic"), "compute otherwise"),
+    ("model", ("embedding_std",), "start from other values"),
+)
+"""Section, keys and reason: what no two arms of an experiment may have different (DESIGN 7)."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -123,7 +131,7 @@ def plan_experiment(
     selected_seeds = check_seeds(experiment.seeds if seeds is None else seeds)
     check_confounds(loaded)
     solved = _solve_arms(loaded, prepared.vocab_size)
-    _check_one_corpus(loaded)
+    _check_pairable(loaded)
     settings = {name: one.arm.settings for name, one in solved.items()}
     baseline = settings[experiment.baseline]
     identity = run_id(_base_settings(loaded), prepared.content_sha256, precision)
@@ -182,22 +190,20 @@ def _solve_arms(loaded: LoadedExperiment, vocab_size: int) -> dict[str, SolvedAr
         raise loaded.error(f"arms.{error.arm}.match", error.message, error.remedy) from error
 
 
-def _check_one_corpus(loaded: LoadedExperiment) -> None:
-    """Refuse arms with data of their own: their cells could never be a pair."""
-    base = loaded.experiment.data
+def _check_pairable(loaded: LoadedExperiment) -> None:
+    """Refuse arms whose cells could never be a pair, before any of them is trained."""
+    base = loaded.experiment
     for name, arm in loaded.arms.items():
-        if arm.settings.data != base:
-            differing = [
-                key
-                for key in DataConfig.model_fields
-                if getattr(arm.settings.data, key) != getattr(base, key)
-            ]
-            raise loaded.error(
-                f"arms.{name}.data.{differing[0]}",
-                "arms share one corpus, tokenizer and context: cells that read other tokens are "
-                "no pair",
-                "write an experiment of its own for each",
-            )
+        for section, keys, why in SHARED_BY_PAIRS:
+            own, common = getattr(arm.settings, section), getattr(base, section)
+            differing = [key for key in keys if getattr(own, key) != getattr(common, key)]
+            if differing:
+                raise loaded.error(
+                    f"arms.{name}.{section}.{differing[0]}",
+                    f"arms share it: cells that {why} are no pair",
+                    "write an experiment of its own for each value, or make the key a factor of "
+                    "a study",
+                )
 
 
 def _steps_of(settings: Settings, prepared: PreparedData) -> int:

@@ -5,13 +5,13 @@ command again trains what is missing, which may be nothing. Display and tables b
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tyro_cli.config.loading import LoadedExperiment, load_experiment
+from tyro_cli.config.loading import LoadedExperiment
 from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_data
 from tyro_cli.errors import Interrupted, RunFolderError
 from tyro_cli.experiments.confounds import check_confounds
@@ -63,8 +63,7 @@ class Start:
 
 
 def prepare_start(
-    config_path: Path,
-    overrides: list[str],
+    loaded: LoadedExperiment,
     *,
     seeds: tuple[int, ...] | None,
     arms: tuple[str, ...] | None,
@@ -82,7 +81,6 @@ def prepare_start(
         UsageError: If anything about the request is wrong.
         Interrupted: If `stop` was asked to.
     """
-    loaded = load_experiment(config_path, overrides)
     check_confounds(loaded)
     data = prepare_data(
         loaded.experiment.data,
@@ -124,8 +122,7 @@ def largest_arm(ready: Start, missing: list[Cell]) -> tuple[str, int]:
 
 
 def train_experiment(
-    config_path: Path,
-    overrides: list[str],
+    loaded: LoadedExperiment,
     *,
     seeds: tuple[int, ...] | None,
     arms: tuple[str, ...] | None,
@@ -141,8 +138,7 @@ def train_experiment(
     """Train every missing cell of an experiment.
 
     Args:
-        config_path: The experiment file.
-        overrides: `key=value` of the command line.
+        loaded: The experiment.
         seeds: Instead of the experiment's, or None.
         arms: Only these arms, or None for all.
         workers: Cells at once; None for as many as cells, cores, devices and memory allow.
@@ -163,11 +159,12 @@ def train_experiment(
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    again = shlex.join(word for word in command if word != "--fresh")
     with polled_signals() as stop, ExitStack() as held:
+        stop.last_words = f"ended at once; go on with: {again}\n"
         try:
             ready = prepare_start(
-                config_path,
-                overrides,
+                loaded,
                 seeds=seeds,
                 arms=arms,
                 device=device,
@@ -180,7 +177,8 @@ def train_experiment(
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
             largest, memory_bytes = largest_arm(ready, missing)
             num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
-            check_disk(plan.run_folder, disk_bytes(ready, missing, num_workers))
+            ledgers = [ready.ledgers[cell.arm] for cell in missing]
+            check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
                 ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
@@ -203,17 +201,16 @@ def train_experiment(
                     f"on {ready.device}"
                 )
                 specs = [
-                    _spec(ready, cell, manifest, num_threads, allow_numeric_drift)
+                    cell_spec(ready, cell, manifest, num_threads, allow_numeric_drift)
                     for cell in missing
                 ]
                 with LiveView(console, len(specs)) as view:
                     failures = run_locally(specs, num_workers, view.handle, stop)
         except Interrupted as error:
-            again = shlex.join(word for word in command if word != "--fresh")
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
     failed = [
-        f"{failure.name}: {failure.message}" + (f" ({failure.remedy})" if failure.remedy else "")
+        failure.in_words()
         for failure in failures
         if not any(f"{cell.arm}/seed-{cell.seed}" == failure.name for cell in done)
     ]
@@ -225,13 +222,15 @@ def train_experiment(
     )
 
 
-def _spec(
+def cell_spec(
     ready: Start,
     cell: Cell,
     manifest: dict[str, Any],
     threads: int,
     allow_numeric_drift: bool,
+    point: str = "",
 ) -> CellSpec:
+    """Return what a worker is told about a cell; `point` names its place in a study."""
     return CellSpec(
         cell_id=cell.cell_id,
         arm=cell.arm,
@@ -245,19 +244,24 @@ def _spec(
         precision=ready.precision,
         threads=threads,
         allow_numeric_drift=allow_numeric_drift,
+        point=point,
     )
 
 
-def disk_bytes(ready: Start, missing: list[Cell], num_workers: int) -> int:
-    """Estimate the disk that the missing cells take at their largest.
+def disk_bytes(missing: Sequence[Ledger], num_workers: int) -> int:
+    """Estimate the disk that cells take at their largest.
 
     A finished cell holds two sets of weights; a running one three full checkpoints while the newest
     is written, and three best ones.
+
+    Args:
+        missing: The ledger of each cell that will be trained.
+        num_workers: How many of them run at once.
     """
-    finished = [2 * ready.ledgers[cell.arm].checkpoint_bytes for cell in missing]
+    finished = [2 * ledger.checkpoint_bytes for ledger in missing]
     running = sorted(
         3 * (2 * ledger.checkpoint_bytes + ledger.optimizer_bytes) - 2 * ledger.checkpoint_bytes
-        for ledger in (ready.ledgers[cell.arm] for cell in missing)
+        for ledger in missing
     )
     return int(CHECKPOINT_SLACK * (sum(finished) + sum(running[-num_workers:])))
 

@@ -137,16 +137,16 @@ def open_run_folder(
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = read_json(path)
+    remedy = "restore the file from a copy, or use --fresh, which moves the run folder aside"
     try:
+        manifest = read_json(path)
         Manifest.model_validate(manifest)
+    except DamagedRecord as error:
+        raise DamagedRecord(error.message, remedy) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DamagedRecord(
-            f"{path}: {where}: {first['msg']}",
-            "restore the file from a copy, or use --fresh, which moves the run folder aside",
-        ) from error
+        raise DamagedRecord(f"{path}: {where}: {first['msg']}", remedy) from error
     assert isinstance(manifest, dict)
     return manifest
 

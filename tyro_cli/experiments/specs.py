@@ -29,6 +29,7 @@ class CellSpec:
         precision: `fp32` or `bf16`.
         threads: Threads of one worker.
         allow_numeric_drift: Resume under another numeric fingerprint, and record it.
+        point: In a study, the point of the grid in a word; else empty.
     """
 
     cell_id: str
@@ -42,11 +43,13 @@ class CellSpec:
     precision: str
     threads: int
     allow_numeric_drift: bool = False
+    point: str = ""
 
     @property
     def name(self) -> str:
-        """`ARM/seed-N`: how the cell is called on the screen."""
-        return f"{self.arm}/seed-{self.seed}"
+        """`ARM/seed-N`, in a study behind its point: how the cell is called on the screen."""
+        name = f"{self.arm}/seed-{self.seed}"
+        return f"{self.point}/{name}" if self.point else name
 
     def resolved_settings(self) -> Settings:
         """Return the settings as a validated model."""

@@ -20,7 +20,14 @@ from tyro_cli.data.prepared import (
     tokenize_split,
 )
 from tyro_cli.data.tokenizers import decode_tokens, encode_prompt, load_tokenizer
-from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError, StorageError, UsageError
+from tyro_cli.errors import (
+    DamagedRecord,
+    DataError,
+    NothingMatched,
+    RunFolderError,
+    StorageError,
+    UsageError,
+)
 from tyro_cli.evaluation.generation import generate_tokens
 from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
@@ -77,10 +84,21 @@ def evaluate_run(
         tokenizer = _tokenizer(run_folder)
         data = _settings(cells[0]).data
         documents = split_documents(read_text(text), data.format)
-        splits[text.name] = tokenize_split(tokenizer, documents, data.format)
+        try:
+            splits[text.name] = tokenize_split(tokenizer, documents, data.format)
+        except DataError as error:
+            raise DataError(f"{text}: {error.message}", error.remedy) from error
     else:
         data = _settings(cells[0]).data
-        prepared = prepare_data(data, base_folder=Path.cwd(), cache_folder=default_cache_folder())
+        try:
+            prepared = prepare_data(
+                data, base_folder=Path.cwd(), cache_folder=default_cache_folder()
+            )
+        except DataError as error:
+            raise DataError(
+                f"the corpus that {run_folder} was trained on: {error.message}",
+                "run the command where the run was started, or score another text with --text FILE",
+            ) from error
         if (prepared.content_sha256, prepared.tokenizer_sha256) != _trained_on(run_folder):
             raise RunFolderError(
                 f"{data.corpus}: its text, or the tokenizer trained on it, is not the one that "

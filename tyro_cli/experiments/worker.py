@@ -320,14 +320,22 @@ def main() -> int:
     spec = CellSpec(**json.load(sys.stdin))
     out = sys.stdout
     last_step_report = 0.0
+    held_back: dict[str, Any] | None = None
 
     def report(event: dict[str, Any]) -> None:
-        nonlocal last_step_report
+        nonlocal last_step_report, held_back
         if event["kind"] == "step":
             now = time.perf_counter()
             if now - last_step_report < REPORT_SECONDS:
+                held_back = event
                 return
-            last_step_report = now
+            last_step_report, held_back = now, None
+        elif held_back is not None:  # what follows is about that step
+            last, held_back = held_back, None
+            send(last)
+        send(event)
+
+    def send(event: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):  # the parent is gone; `poll` will notice
             print(json.dumps({"cell": spec.name, **event}), file=out, flush=True)
         if event["kind"] != "step":

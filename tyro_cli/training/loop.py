@@ -326,11 +326,14 @@ class Trainer:
 
     def _diverge(self, step: int, batch_sha256: str, what: str) -> NoReturn:
         """Keep the last checkpoint before `step` alone, and end the cell."""
-        text = f"step {step}: the {what} is not a finite number (batch {batch_sha256[:12]})"
+        text = f"the {what} is not a finite number (batch {batch_sha256[:12]})"
         self.divergence = {"step": step, "batch_sha256": batch_sha256, "what": text}
         self.anchors = [anchor for anchor in self.anchors if anchor[0] < step][-1:]
         self._prune()
-        raise Diverged(text, "lower training.optimizer.learning_rate or set training.gradient_clip")
+        raise Diverged(
+            f"step {step}: {text}",
+            "lower training.optimizer.learning_rate or set training.gradient_clip",
+        )
 
     def _save_last(self) -> None:
         """Write the checkpoint that a resume starts from, then drop what is not needed."""

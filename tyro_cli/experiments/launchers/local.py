@@ -8,6 +8,7 @@ Events come back as JSON lines; what a worker prints besides goes to its cell's 
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -52,6 +53,10 @@ class CellFailure:
     remedy: str
     exit_code: int
 
+    def in_words(self) -> str:
+        """Return name, message and remedy on one line."""
+        return f"{self.name}: {self.message}" + (f" ({self.remedy})" if self.remedy else "")
+
 
 @dataclass
 class _Worker:
@@ -66,6 +71,8 @@ def run_locally(
     num_workers: int,
     observe: Callable[[Event], None],
     stop: StopRequest,
+    *,
+    fail_fast: bool = False,
 ) -> list[CellFailure]:
     """Run the cells, `num_workers` at a time, and return those that failed.
 
@@ -74,6 +81,7 @@ def run_locally(
         num_workers: Worker processes alive at once, at least 1.
         observe: Takes the events of all workers, each with the name of its `cell`.
         stop: Polled; its signal is passed on to the workers.
+        fail_fast: After the first failure start no cell more, and let those that run save and end.
 
     Raises:
         Interrupted: After a stop, when every worker has ended.
@@ -86,6 +94,11 @@ def run_locally(
             worker.process.kill()
         if sys.stderr.isatty():
             os.write(2, SHOW_CURSOR)  # the live table has hidden it
+
+    def pass_on(signal_number: int) -> None:
+        observe({"kind": "stopping"})
+        for worker in running.values():
+            worker.process.send_signal(signal_number)
 
     stop.on_second = end_at_once
     passed_on = False
@@ -104,18 +117,20 @@ def run_locally(
                 )
             if stop.signal_number is not None and not passed_on:
                 passed_on = True
-                observe({"kind": "stopping"})
-                for worker in running.values():
-                    worker.process.send_signal(stop.signal_number)
+                pass_on(stop.signal_number)
             _drain(events, running, observe)
             for name in [n for n, worker in running.items() if worker.process.poll() is not None]:
                 running[name].reader.join(timeout=READER_SECONDS)
                 _drain(events, running, observe)
                 worker = running.pop(name)
                 failure = _failure_of(worker)
-                if failure is not None and stop.signal_number is None:
+                if failure is not None and stop.signal_number is None and not passed_on:
                     failures.append(failure)
                     observe({"kind": "failed", "cell": name, "message": failure.message})
+                    if fail_fast:
+                        waiting.clear()
+                        passed_on = True
+                        pass_on(signal.SIGTERM)
     finally:
         for worker in running.values():
             worker.process.kill()

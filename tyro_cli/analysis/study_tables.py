@@ -1,0 +1,213 @@
+"""The tables of a study: what every arm reached at every point, and every contrast in its family.
+
+Invariant: as for the tables of a run, a pure function of the records, without times; every planned
+point and contrast has a row. A metric whose signatures differ between points is left out and said
+so, because its numbers would stand beside each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.perplexity_tables import mean_row
+from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
+
+METRICS = (
+    Column("token_perplexity", "tok ppl", "number", 2),
+    Column("word_perplexity", "word ppl", "number", 2),
+    Column("bits_per_byte", "bits/byte", "number"),
+)
+
+
+def study_tables(study: StudyRecords, *, force: bool = False) -> dict[str, Table]:
+    """Return every table of a study by its name.
+
+    Args:
+        study: The records.
+        force: Set numbers of different signature beside each other.
+
+    Raises:
+        RunFolderError: Numbers of one point have different signatures, and `force` is not set.
+    """
+    contrasts = study_contrasts(study, force=force)
+    tables = (results_table(study, force=force), family_table(study, contrasts))
+    return {table.name: table for table in tables}
+
+
+def results_table(study: StudyRecords, *, force: bool = False) -> Table:
+    """Return points by arms: parameters, and means over seeds at the best-valid checkpoint."""
+    withheld, notes = _withheld(study, force=force)
+    rows = []
+    for point in study.points:
+        baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
+        for arm in study.manifest.arms:
+            rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
+    kept = [column for column in METRICS if column.key not in withheld]
+    return Table(
+        "results",
+        f"Results of the study {study.manifest.name}",
+        (
+            *_factor_columns(study),
+            Column("arm", "arm"),
+            Column("cells", "cells"),
+            Column("parameters", "parameters", "integer"),
+            Column("saved", "saved", "percent", 1),
+            *kept,
+            Column("gap_nats", "gap", "signed"),
+            Column("last_gap_nats", "gap, last", "signed"),
+            Column("best_step", "best at", "number", 0),
+        ),
+        tuple(rows),
+        (
+            "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
+            "exp(mean nats). Saved: parameters fewer than the baseline arm, of its own. Gap: nats "
+            "per token, valid minus a part of train, at the best and at the last step.",
+            *notes,
+            *_missing_notes(study),
+        ),
+    )
+
+
+def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Table:
+    """Return every decisive contrast with its p values, adjusted within its family."""
+    notes = [*crossovers(study, contrasts)]
+    several = [name for name, factor in study.factors.items() if len(factor.levels) > 1]
+    if several and not notes:
+        notes = [f"No contrast changes its sign along {' or '.join(several)}."]
+    notes.append(
+        "Differences are arm - baseline in test nats, lower is better, with paired t intervals "
+        "over seeds, not adjusted. The p values are adjusted by Holm within the family "
+        f"(`family: {study.manifest.family}`): `better` needs the adjusted t p at most .05, "
+        "`equivalent` the adjusted equivalence p at most .05. A planned contrast without a p "
+        "counts in its family as p = 1."
+    )
+    extended = [one for one in contrasts if one.verdict.extended]
+    if extended:
+        notes.append(f"Extended after looking: {len(extended)} of {len(contrasts)} contrasts.")
+    return Table(
+        "contrasts",
+        f"Contrasts of the study {study.manifest.name} against {study.manifest.baseline}",
+        (
+            *_factor_columns(study),
+            Column("arm", "arm"),
+            Column("metric", "metric", on_screen=False),
+            Column("seeds", "seeds", "integer"),
+            Column("differences", "difference by seed", "signed_numbers", on_screen=False),
+            Column("mean", "mean", "signed"),
+            Column("interval_95", "95 % interval", "interval"),
+            Column("interval_90", "90 % interval", "interval", on_screen=False),
+            Column("perplexity_ratio", "ppl ratio", "number"),
+            Column("p", "t p", "number"),
+            Column("p_holm", "t p, Holm", "number"),
+            Column("equivalence_p", "equivalence p", "number", on_screen=False),
+            Column("equivalence_p_holm", "equiv. p, Holm", "number"),
+            Column("family", "family", "integer", on_screen=False),
+            Column("pairs_verified", "pairs verified", on_screen=False),
+            Column("verdict", "verdict"),
+        ),
+        tuple(_contrast_row(one) for one in contrasts),
+        (*notes, *_missing_notes(study)),
+    )
+
+
+def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
+    return tuple(Column(f"level {name}", name) for name in study.factors)
+
+
+def _levels(levels: Mapping[str, Any]) -> dict[str, CellValue]:
+    return {f"level {name}": str(level) for name, level in levels.items()}
+
+
+def _result_row(
+    study: StudyRecords,
+    levels: Mapping[str, Any],
+    run: RunRecords,
+    arm: str,
+    baseline: int,
+    withheld: set[str],
+) -> Row:
+    cells = tuple(run.cells_of(arm))
+    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
+    diverged = sum(cell.status == "diverged" for cell in cells)
+    total = run.manifest.arms[arm].ledger.total
+    row: dict[str, CellValue] = {
+        **_levels(levels),
+        "arm": arm,
+        "cells": f"{len(done)}/{len(cells)}" + (f", {diverged} diverged" if diverged else ""),
+        "parameters": total,
+        "saved": (baseline - total) / baseline,
+    }
+    if not done:
+        return row
+    test, valid = mean_row(arm, "test", cells), mean_row(arm, "valid", cells)
+    row |= {key.key: test[key.key] for key in METRICS if key.key not in withheld}
+    row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
+    row["best_step"] = fmean(result.evaluation("best").step for result in done)
+    return row
+
+
+def _contrast_row(one: StudyContrast) -> Row:
+    contrast = one.contrast
+    row: dict[str, CellValue] = {
+        **_levels(one.levels),
+        "arm": contrast.arm,
+        "metric": contrast.metric,
+        "seeds": len(contrast.seeds),
+        "family": one.family.size,
+        "pairs_verified": contrast.pairs_in_words(),
+        "verdict": one.verdict.text,
+    }
+    if contrast.mean is None:
+        return row
+    row |= {
+        "differences": contrast.differences,
+        "mean": contrast.mean,
+        "perplexity_ratio": contrast.perplexity_ratio,
+    }
+    interval_95, interval_90 = contrast.interval(0.95), contrast.interval(0.90)
+    if interval_95 is None or interval_90 is None:
+        return row
+    return row | {
+        "interval_95": (interval_95.low, interval_95.high),
+        "interval_90": (interval_90.low, interval_90.high),
+        "p": one.p,
+        "p_holm": one.family.better,
+        "equivalence_p": one.equivalence_p,
+        "equivalence_p_holm": one.family.equivalent,
+    }
+
+
+def _withheld(study: StudyRecords, *, force: bool) -> tuple[set[str], list[str]]:
+    """Return the metrics that were not computed in one way at all points, and why."""
+    results = {
+        f"{', '.join(str(level) for level in point.levels.values())} {result.arm}": result
+        for point in study.points
+        for result in point.run.results()
+    }
+    withheld, notes = set(), []
+    for column in METRICS:
+        difference = mixed_signatures(signatures_of(results, "test", column.key))
+        if results and difference:
+            notes.append(
+                f"{'Forced' if force else 'Left out'}: {column.key} does not compare between "
+                f"points: {difference}."
+            )
+            if not force:
+                withheld.add(column.key)
+    return withheld, notes
+
+
+def _missing_notes(study: StudyRecords) -> list[str]:
+    """Name what is planned and not there yet."""
+    unfinished = sum(
+        cell.status == "unfinished" for point in study.points for cell in point.run.cells.values()
+    )
+    notes = []
+    if study.missing:
+        notes.append(f"Points without a run folder yet: {len(study.missing)}.")
+    if unfinished:
+        notes.append(f"Not final: {unfinished} cells are unfinished.")
+    return notes

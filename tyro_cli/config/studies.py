@@ -1,0 +1,306 @@
+"""A study file: a grid of experiments over factors, loaded with every point of the grid validated.
+
+Each point is the base experiment with one level of every factor laid over it, so whatever a level
+breaks is pointed at in the study's own line. Running the points is left to other rooms.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from tyro_cli.config.composing import FatalProblem, read_source
+from tyro_cli.config.loading import (
+    LoadedExperiment,
+    compose_file,
+    load_experiment,
+    problems_at,
+    refusal,
+)
+from tyro_cli.config.messages import known_paths, nearest, shown, translate
+from tyro_cli.config.positions import Node, Place, Problem, locate, plain
+from tyro_cli.config.schema import Section, Settings
+from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
+from tyro_cli.errors import ConfigurationError
+
+WHOLE_STUDY = "all"
+MOST_POINTS = 10_000
+
+SECTIONS = ("data", "model", "training", "evaluation")
+"""What a level may set; the rest of an experiment is one for the whole study."""
+
+
+class Study(Section):
+    """One study file: a base experiment, the factors that are varied, and the seeds."""
+
+    name: Name
+    """Name of the study, the first half of its folder's name: letters, digits, `.`, `_` and `-`."""
+
+    experiment: Text
+    """Path of the base experiment, relative to the study file."""
+
+    factors: Annotated[
+        dict[Name, Annotated[dict[Text, list[Any]], Field(min_length=1)]], Field(min_length=1)
+    ]
+    """What is varied: for each factor a name and the key that it sets, with a list of levels:
+    `vocabulary: {data.tokenizer.vocab_size: [1024, 2048]}`. Several keys with lists of one length
+    move together, and the first of them names the levels. The grid is every combination."""
+
+    exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(tuple_from_list)] = ()
+    """Combinations to leave out, as maps of factor to level (or a list of levels):
+    `[{vocabulary: 8192, data: 0.1}]`."""
+
+    family: Text = WHOLE_STUDY
+    """Which contrasts are tested as one family (Holm): `all` of the study, or the name of a factor,
+    for one family at each of its levels."""
+
+    seeds: Seeds | None = None
+    """Seeds of every cell, instead of the experiment's own."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One experiment of the grid.
+
+    Args:
+        levels: The level of each factor, by the factor's name.
+        values: What the levels set, by dotted key.
+        loaded: The experiment with these values.
+    """
+
+    levels: dict[str, Any]
+    values: dict[str, Any]
+    loaded: LoadedExperiment = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The levels in one word, `1024,0.1`, for names of cells on the screen."""
+        return ",".join(level_text(level) for level in self.levels.values())
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A valid study, and where everything in it stands.
+
+    Args:
+        study: The file's content.
+        points: Every point of the grid that is not excluded, the first factor slowest.
+        seeds: Of every cell.
+        path: The file.
+        text: The file as read.
+        overrides: `key=value` of the command line, laid over every point.
+    """
+
+    study: Study
+    points: tuple[Point, ...]
+    seeds: tuple[int, ...]
+    path: Path
+    text: str
+    overrides: tuple[str, ...]
+
+    @property
+    def experiment_path(self) -> Path:
+        """The base experiment's file."""
+        return self.path.parent / self.study.experiment
+
+
+@dataclass(frozen=True)
+class _Level:
+    label: Any
+    values: tuple[tuple[str, Node, Place], ...]
+
+
+def level_text(level: Any) -> str:
+    """Write a level on one line, as YAML reads it."""
+    return level if isinstance(level, str) else json.dumps(level, ensure_ascii=False)
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
+    """Load a study file and every experiment of its grid.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` texts of the command line, laid over the base experiment.
+
+    Raises:
+        ConfigurationError: With every problem of the study itself; or, where it is right, with
+            what each level breaks in the experiment.
+    """
+    problems: list[Problem] = []
+    source, text = read_source(path, 0)
+    try:
+        root = compose_file(source, text, problems)
+    except FatalProblem as error:
+        raise refusal([error.problem]) from None
+    study = _validate(root, problems)
+    assert study is not None
+    base_path = path.parent / study.experiment
+    if not base_path.is_file():
+        place, _ = locate(root, ("experiment",))
+        raise refusal([Problem(place, "experiment", f"there is no file {base_path}")])
+    base = load_experiment(base_path, overrides)
+    levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
+    excluded = _exclusions(root, study, levels, problems)
+    if problems:
+        raise refusal(problems)
+    _check_levels(base_path, overrides, levels)
+    return LoadedStudy(
+        study=study,
+        points=_points(root, base_path, overrides, levels, excluded),
+        seeds=study.seeds or base.experiment.seeds,
+        path=path,
+        text=text,
+        overrides=tuple(overrides),
+    )
+
+
+def _validate(root: Node, problems: list[Problem]) -> Study | None:
+    data = plain(root)
+    study = None
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        problems += problems_at(root, translate(error, data, Study))
+    if study is not None and study.family not in (WHOLE_STUDY, *study.factors):
+        place, _ = locate(root, ("family",))
+        guess = nearest(study.family, [WHOLE_STUDY, *study.factors])
+        known = ", ".join([WHOLE_STUDY, *study.factors])
+        message = f"must be one of {known}, not {study.family[:60]!r}{guess}"
+        problems.append(Problem(place, "family", message))
+    if problems:
+        raise refusal(problems)
+    return study
+
+
+def _levels_of(
+    root: Node, name: str, study: Study, base: LoadedExperiment, problems: list[Problem]
+) -> list[_Level]:
+    """Return the levels of a factor; add what is wrong with its keys and lists."""
+    keys = study.factors[name]
+    num_levels = len(next(iter(keys.values())))
+    columns: list[list[tuple[str, Node, Place]]] = []
+    for key, values in keys.items():
+        path = ("factors", name, key)
+        place, _ = locate(root, path, at_key=True)
+        message = _why_not(key, values, num_levels, base)
+        if message:
+            problems.append(Problem(place, f"factors.{name}.{key}", message))
+            continue
+        entry: Any = root
+        for part in path:
+            entry = entry.value[part].node
+        columns.append([(key, node, node.place) for node in entry.value])
+    if len(columns) < len(keys):
+        return []
+    levels = [_Level(plain(row[0][1]), row) for row in zip(*columns, strict=True)]
+    for index, level in enumerate(levels):
+        if any(level.label == other.label for other in levels[:index]):
+            message = f"the level {level_text(level.label)} stands twice"
+            problems.append(Problem(level.values[0][2], f"factors.{name}", message))
+    return levels
+
+
+def _why_not(key: str, values: Sequence[Any], num_levels: int, base: LoadedExperiment) -> str:
+    """Return why a key cannot be varied so, or "" where it can."""
+    parts = key.split(".")
+    if parts[0] not in SECTIONS or len(parts) < 2:
+        return f"a factor sets a dotted key of {', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}"
+    known = known_paths(Settings)
+    if key not in known:
+        return f"there is no key {key[:60]!r}{nearest(key, known)}"
+    if not values:
+        return "holds no level"
+    if len(values) != num_levels:
+        return f"holds {len(values)} levels, the factor's first key {num_levels}"
+    for name, arm in base.arms.items():
+        value: Any = arm.overrides
+        for part in parts:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return f"the arm '{name}' sets this key itself ({shown(value)})"
+    return ""
+
+
+def _exclusions(
+    root: Node, study: Study, levels: Mapping[str, list[_Level]], problems: list[Problem]
+) -> list[dict[str, list[Any]]]:
+    """Return for each exclusion the levels that it names; add what does not exist."""
+    found = []
+    for index, combination in enumerate(study.exclude):
+        place, _ = locate(root, ("exclude", index))
+        path = f"exclude[{index}]"
+        named: dict[str, list[Any]] = {}
+        for factor, wanted in combination.items():
+            if factor not in levels:
+                guess = nearest(factor, levels)
+                problems.append(Problem(place, path, f"there is no factor {factor!r}{guess}"))
+                continue
+            named[factor] = wanted if isinstance(wanted, list) else [wanted]
+            known = [level.label for level in levels[factor]]
+            problems += [
+                Problem(place, path, f"{factor} has no level {level_text(one)[:60]}")
+                for one in named[factor]
+                if one not in known
+            ]
+        if not combination:
+            problems.append(Problem(place, path, "names no factor, so it would exclude everything"))
+        found.append(named)
+    return found
+
+
+def _check_levels(
+    base_path: Path, overrides: Sequence[str], levels: Mapping[str, list[_Level]]
+) -> None:
+    """Refuse, all at once, every level that the experiment cannot take on its own."""
+    told: dict[str, str] = {}
+    for name, some in levels.items():
+        for level in some:
+            if len(levels) > 1 or len(some) > 1:
+                try:
+                    load_experiment(base_path, overrides, level.values)
+                except ConfigurationError as error:
+                    told.setdefault(error.message, f"level {level_text(level.label)} of {name}")
+    if len(levels) > 1 and len(told) == sum(len(some) for some in levels.values()):
+        return  # Each needs the other's levels: only whole points can be judged.
+    if told:
+        blocks = [f"{message}\n      (the {where})" for message, where in told.items()]
+        raise ConfigurationError("\n".join(blocks), "mend the level, or take it out of the study")
+
+
+def _points(
+    root: Node,
+    base_path: Path,
+    overrides: Sequence[str],
+    levels: Mapping[str, list[_Level]],
+    excluded: Sequence[Mapping[str, list[Any]]],
+) -> tuple[Point, ...]:
+    place, _ = locate(root, ("factors",), at_key=True)
+    size = 1
+    for some in levels.values():
+        size *= len(some)
+    if size > MOST_POINTS:
+        message = f"the grid has {size:,} points, the most is {MOST_POINTS:,}"
+        raise refusal([Problem(place, "factors", message)])
+    points = []
+    for combination in itertools.product(*levels.values()):
+        labels = {name: one.label for name, one in zip(levels, combination, strict=True)}
+        if any(all(labels[name] in some for name, some in one.items()) for one in excluded):
+            continue
+        values = [value for one in combination for value in one.values]
+        try:
+            loaded = load_experiment(base_path, overrides, values)
+        except ConfigurationError as error:
+            where = ", ".join(f"{name} {level_text(level)}" for name, level in labels.items())
+            raise ConfigurationError(
+                f"{error.message}\n      (the point {where})",
+                "mend the levels, or leave the point out with exclude:",
+            ) from None
+        points.append(Point(labels, {key: plain(node) for key, node, _ in values}, loaded))
+    if not points:
+        message = "the grid is empty: every point is excluded"
+        raise refusal([Problem(place, "factors", message)])
+    return tuple(points)

@@ -1,0 +1,288 @@
+"""The plan of a study: its points as starts, its pairs, its shards, and its folder.
+
+Invariant: planning writes nothing but the cache of token arrays. A study's identity is the base
+experiment without the factors' keys, its data, and the keys; so adding levels, arms or seeds
+extends the study. Its cells lie in ordinary run folders beside it, found by content. Training them
+is left to `sweep`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro_cli.analysis.formats import StudyManifest
+from tyro_cli.analysis.records import parse_record
+from tyro_cli.analysis.studies import check_shards
+from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
+from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
+from tyro_cli.experiments.identity import PROTOCOL
+from tyro_cli.experiments.plan import Cell
+from tyro_cli.experiments.run import Start, prepare_start
+from tyro_cli.storage.files import move_aside, new_folder, write_json, write_text
+from tyro_cli.storage.names import inside
+from tyro_cli.storage.system import make_folder
+from tyro_cli.training.signals import StopRequest
+
+STUDY_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """One cell of a study, and the point that it belongs to."""
+
+    point: Point
+    start: Start
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study comes to; nothing of it is on the disk yet.
+
+    Attributes:
+        loaded: The study.
+        study_id: Its identity, 64 hex digits.
+        folder: `NAME-HASH8` below the runs root.
+        starts: For each point the start of its experiment, in the order of the grid.
+        cells: Every cell, pair by pair.
+    """
+
+    loaded: LoadedStudy
+    study_id: str
+    folder: Path
+    starts: tuple[Start, ...]
+    cells: tuple[StudyCell, ...]
+
+
+def plan_study(
+    loaded: LoadedStudy,
+    *,
+    device: str,
+    out: Path,
+    say: Callable[[str], None],
+    stop: StopRequest,
+) -> StudyPlan:
+    """Plan every experiment of a study.
+
+    Args:
+        loaded: The study.
+        device: `auto`, `cpu` or `cuda`.
+        out: The folder of runs.
+        say: Takes progress.
+        stop: Polled.
+
+    Raises:
+        UsageError: If anything about an experiment is wrong, with its point named.
+    """
+    starts: list[Start] = []
+    for point in loaded.points:
+        try:
+            start = prepare_start(
+                point.loaded,
+                seeds=loaded.seeds,
+                arms=None,
+                device=device,
+                out=out,
+                fresh=False,
+                say=say,
+                stop=stop,
+            )
+        except UsageError as error:
+            raise type(error)(
+                f"{error.message}\n  (the point {_where(point)})", error.remedy
+            ) from None
+        for other, earlier in zip(loaded.points, starts, strict=False):
+            if start.plan.run_id == earlier.plan.run_id:
+                raise ConfigurationError(
+                    f"{loaded.path}: the points {_where(other)} and {_where(point)} are one and "
+                    "the same experiment",
+                    "take one of the levels out",
+                )
+        starts.append(start)
+    study_id = _study_id(loaded, starts)
+    folder = inside(out, f"{loaded.study.name}-{study_id[:8]}")
+    cells = tuple(_cells(loaded, starts))
+    return StudyPlan(loaded, study_id, folder, tuple(starts), cells)
+
+
+def _where(point: Point) -> str:
+    return ", ".join(f"{name} {level_text(level)}" for name, level in point.levels.items())
+
+
+def _cells(loaded: LoadedStudy, starts: list[Start]) -> Iterator[StudyCell]:
+    for point, start in zip(loaded.points, starts, strict=True):
+        for cell in start.plan.cells:
+            yield StudyCell(point, start, cell)
+
+
+def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
+    keys = sorted(key for factor in loaded.study.factors.values() for key in factor)
+    first = starts[0]
+    experiment = first.loaded.experiment
+    base = {name: getattr(experiment, name).model_dump(mode="json") for name in SECTIONS}
+    del base["data"]["corpus"], base["data"]["splits"]
+    base["training"]["precision"] = first.precision
+    for key in keys:
+        _remove(base, key.split("."))
+    contents = sorted({start.data.content_sha256 for start in starts})
+    if any(key.startswith("data.") for key in keys):
+        contents = contents[:1]
+    identity = {"protocol": PROTOCOL, "settings": base, "keys": keys, "content": contents}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _remove(settings: Any, path: list[str]) -> None:
+    """Take a key out of nested settings, where it is there."""
+    for part in path[:-1]:
+        settings = settings.get(part) if isinstance(settings, Mapping) else None
+    if isinstance(settings, dict):
+        settings.pop(path[-1], None)
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """Read `--shard i/n`: which shard (from 1), of how many.
+
+    Raises:
+        UsageError: It is not written so, or i is not between 1 and n.
+    """
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(
+            f"--shard {text[:20]!r} cannot be read",
+            "write i/n with i from 1 to n, for example --shard 1/3 on the first of three machines",
+        )
+    return int(match[1]), int(match[2])
+
+
+def cells_of_shard(plan: StudyPlan, shard: int, shards: int) -> tuple[StudyCell, ...]:
+    """Return the cells of one shard: whole pairs, dealt out in turn."""
+    pairs = list(dict.fromkeys(pair_of(one) for one in plan.cells))
+    mine = set(pairs[shard - 1 :: shards])
+    return tuple(one for one in plan.cells if pair_of(one) in mine)
+
+
+def pair_of(one: StudyCell) -> tuple[str, int]:
+    """Return what a cell shares with the cells it is paired with: run folder and seed."""
+    return one.start.plan.run_folder.name, one.cell.seed
+
+
+def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
+    """Refuse a folder that is not this study's, or whose shards overlap the one asked for.
+
+    Raises:
+        RunFolderError: As said.
+        DamagedRecord: A record in it does not say what it must.
+    """
+    folder = plan.folder
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "study.yaml").is_file():
+        raise RunFolderError(
+            f"{folder} is in the way: it is not the folder of a study",
+            "move it away, choose --out, or change name: in the study",
+        )
+    recorded = parse_record(StudyManifest, folder / "manifest.json")
+    if recorded.study_id != plan.study_id:
+        raise RunFolderError(
+            f"{folder} holds another study: {recorded.study_id[:16]}, this one is "
+            f"{plan.study_id[:16]}",
+            "change name: in the study, or choose --out",
+        )
+    if shards == 1:
+        check_shards(folder, plan.study_id)
+        return
+    mine = {pair_of(one) for one in cells_of_shard(plan, shard, shards)}
+    for other in check_shards(folder, plan.study_id):
+        is_this = (other.shard, other.shards) == (shard, shards)
+        if not is_this and (shared := mine & set(other.pairs)):
+            run, seed = sorted(shared)[0]
+            raise RunFolderError(
+                f"--shard {shard}/{shards} overlaps shard {other.shard}/{other.shards}, which is "
+                f"in {folder} already: both hold {run}, seed {seed}",
+                f"use the same n: --shard i/{other.shards}",
+            )
+
+
+def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[str]) -> None:
+    """Write what the study is; an older text is kept beside it, and nothing is lost.
+
+    The caller owns the folder and has checked it.
+    """
+    folder = plan.folder
+    manifest = _manifest(plan, command)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        with new_folder(folder, replace=True) as new:
+            write_text(new / "study.yaml", plan.loaded.text)
+            write_json(new / "manifest.json", manifest)
+    else:
+        text = folder / "study.yaml"
+        if text.read_bytes() != plan.loaded.text.encode("utf-8"):
+            move_aside(text)
+            write_text(text, plan.loaded.text)
+        write_json(folder / "manifest.json", manifest)
+    if shards > 1:
+        make_folder(folder / "shards")
+        pairs = sorted({pair_of(one) for one in cells_of_shard(plan, shard, shards)})
+        write_json(
+            folder / "shards" / f"{shard}-of-{shards}.json",
+            {
+                "format": STUDY_FORMAT,
+                "study_id": plan.study_id,
+                "shard": shard,
+                "shards": shards,
+                "pairs": pairs,
+            },
+        )
+
+
+def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
+    study, first = plan.loaded.study, plan.starts[0].loaded.experiment
+    factors = {}
+    for name, keys in study.factors.items():
+        levels: list[Any] = []
+        for point in plan.loaded.points:
+            if point.levels[name] not in levels:
+                levels.append(point.levels[name])
+        factors[name] = {"keys": list(keys), "levels": levels}
+    return {
+        "format": STUDY_FORMAT,
+        "study_id": plan.study_id,
+        "name": study.name,
+        "family": study.family,
+        "factors": factors,
+        "arms": list(first.arms),
+        "baseline": first.baseline,
+        "margin": first.analysis.margin,
+        "seeds": sorted(plan.loaded.seeds),
+        "points": [
+            {
+                "levels": point.levels,
+                "run": start.plan.run_folder.name,
+                "run_id": start.plan.run_id,
+            }
+            for point, start in zip(plan.loaded.points, plan.starts, strict=True)
+        ],
+        "command": command,
+    }
+
+
+def train_command(plan: StudyPlan, one: Start) -> list[str]:
+    """Return the `wtie train` command that trains one point of a study on its own."""
+    point = plan.loaded.points[plan.starts.index(one)]
+    values = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in point.values.items()
+    ]
+    seeds = ",".join(str(seed) for seed in plan.loaded.seeds)
+    return [
+        *("wtie", "train", "--config", str(plan.loaded.experiment_path)),
+        *plan.loaded.overrides,
+        *values,
+        *("--seeds", seeds),
+    ]

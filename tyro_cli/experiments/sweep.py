@@ -1,0 +1,309 @@
+"""From a study file to trained cells: all missing cells of a grid, through one launcher.
+
+As for one experiment, nothing is written before configuration, data, memory and disk have been
+found fit, and the same command again trains what is missing. Cells are ordinary cells of ordinary
+runs, so a study reuses what was trained before, by `wtie train` or by another study.
+"""
+
+import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro_cli.config.studies import load_study
+from tyro_cli.errors import Interrupted, RunFolderError, UsageError
+from tyro_cli.experiments.environment import describe_environment
+from tyro_cli.experiments.launchers.local import run_locally
+from tyro_cli.experiments.limits import WORKER_BYTES, check_disk, choose_workers
+from tyro_cli.experiments.live import LiveView, duration
+from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
+from tyro_cli.experiments.run_folder import open_run_folder
+from tyro_cli.experiments.specs import CellSpec, read_result
+from tyro_cli.experiments.studies import (
+    StudyCell,
+    StudyPlan,
+    cells_of_shard,
+    check_study_folder,
+    open_study_folder,
+    plan_study,
+    train_command,
+)
+from tyro_cli.storage.files import move_aside
+from tyro_cli.storage.locks import owned
+from tyro_cli.training.signals import StopRequest, polled_signals
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_CELLS = 500
+"""A grid of more cells than this is trained only when that is confirmed (`--yes`)."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What `wtie sweep` is asked for.
+
+    Attributes:
+        study_path: The study file.
+        overrides: `key=value` of the command line, over the base experiment.
+        workers: Cells at once; None for as many as fit.
+        threads: Threads of a worker; None for cores divided by the cells at once.
+        device: `auto`, `cpu` or `cuda`.
+        out: The folder of runs.
+        shard: Which shard, from 1, and of how many.
+        fail_fast: Stop at the first failure.
+        retry_failed: Move diverged cells aside and train them again.
+        confirmed: Train also a grid of more than `MOST_CELLS` cells.
+        command: The command line.
+        console: Where progress is shown (stderr).
+    """
+
+    study_path: Path
+    overrides: list[str]
+    workers: int | None
+    threads: int | None
+    device: str
+    out: Path
+    shard: tuple[int, int]
+    fail_fast: bool
+    retry_failed: bool
+    confirmed: bool
+    command: list[str]
+    console: "Console"
+
+    def say(self, text: str) -> None:
+        """Show one line of progress."""
+        self.console.print(text, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What `sweep_study` did.
+
+    Attributes:
+        folder: The study's folder.
+        planned_cells: Cells of the whole study.
+        trained_cells: Cells that were trained now.
+        done_cells: Cells of this shard that are done, diverged ones included.
+        failed: One line for each cell of this shard that is not done.
+        diverged: Cells of this shard that diverged.
+    """
+
+    folder: Path
+    planned_cells: int
+    trained_cells: int
+    done_cells: int
+    failed: tuple[str, ...]
+    diverged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A request that was found fit, before anything is written."""
+
+    plan: StudyPlan
+    cells: tuple[StudyCell, ...]
+    missing: tuple[StudyCell, ...]
+    num_workers: int
+
+
+def sweep_study(request: SweepRequest) -> SweepOutcome:
+    """Train every missing cell of a study.
+
+    Raises:
+        UsageError: If anything about the request is wrong; nothing was written.
+        Interrupted: After a signal; the message says how to go on.
+    """
+    again = shlex.join(word for word in request.command if word != "--retry-failed")
+    with polled_signals() as stop, ExitStack() as held:
+        stop.last_words = f"ended at once; go on with: {again}\n"
+        try:
+            ready = _prepare(request, stop)
+            plan, missing = ready.plan, ready.missing
+            held.enter_context(owned(plan.folder, f"study {plan.folder.name}"))
+            for start in plan.starts:
+                run = start.plan.run_folder
+                held.enter_context(owned(run, f"run {run.name}"))
+            if request.retry_failed:
+                for one in missing:
+                    if one.cell.folder.exists() and _status(one) == "diverged":
+                        move_aside(one.cell.folder)
+            specs = _open(request, ready)
+            failures = []
+            if specs:
+                request.say(
+                    f"{plan.folder}: training {len(specs)} of {len(ready.cells)} cells, "
+                    f"{ready.num_workers} at a time"
+                )
+                with LiveView(request.console, len(specs)) as view:
+                    failures = run_locally(
+                        specs,
+                        ready.num_workers,
+                        view.handle,
+                        stop,
+                        fail_fast=request.fail_fast,
+                    )
+        except Interrupted as error:
+            raise Interrupted(error.signal_number, f"go on with: {again}") from None
+    return _outcome(ready, {failure.name: failure.in_words() for failure in failures})
+
+
+def _outcome(ready: _Ready, failures: dict[str, str]) -> SweepOutcome:
+    done = [one for one in ready.cells if _status(one) is not None]
+    open_cells = [one for one in ready.cells if _status(one) is None]
+    failed = [failures.get(cell_name(one), f"{cell_name(one)}: not trained") for one in open_cells]
+    return SweepOutcome(
+        folder=ready.plan.folder,
+        planned_cells=len(ready.plan.cells),
+        trained_cells=sum(_status(one) is not None for one in ready.missing),
+        done_cells=len(done),
+        failed=tuple(failed),
+        diverged=tuple(cell_name(one) for one in done if _status(one) == "diverged"),
+    )
+
+
+def cell_name(one: StudyCell) -> str:
+    """Return how a cell is called on the screen: point, arm and seed."""
+    return f"{one.point.label}/{one.cell.arm}/seed-{one.cell.seed}"
+
+
+def _status(one: StudyCell) -> str | None:
+    result = read_result(one.cell.folder, one.cell.cell_id)
+    return None if result is None else str(result.get("status"))
+
+
+def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
+    """Find out whether the request can be carried out; nothing is written but the cache."""
+    loaded = load_study(request.study_path, request.overrides)
+    num_cells = len(loaded.points) * len(loaded.seeds) * len(loaded.points[0].loaded.arms)
+    if num_cells > MOST_CELLS and not request.confirmed:
+        raise UsageError(
+            f"{request.study_path}: the grid has {num_cells:,} cells, more than {MOST_CELLS}",
+            "see what it costs with --dry-run, and confirm it with --yes",
+        )
+    plan = plan_study(loaded, device=request.device, out=request.out, say=request.say, stop=stop)
+    check_study_folder(plan, *request.shard)
+    cells = cells_of_shard(plan, *request.shard)
+    again = ("diverged", None) if request.retry_failed else (None,)
+    missing = tuple(one for one in cells if _status(one) in again)
+    memory, largest = _largest(missing)
+    device = plan.starts[0].device
+    num_workers = choose_workers(request.workers, len(missing), memory, device, largest)
+    check_disk(plan.folder, _disk_bytes(missing, num_workers))
+    return _Ready(plan, cells, missing, num_workers)
+
+
+def _largest(missing: tuple[StudyCell, ...]) -> tuple[int, str]:
+    """Return the most memory that a missing cell is estimated to take, and which cell that is."""
+    needed = [
+        (one.start.ledgers[one.cell.arm].training_memory_bytes, cell_name(one)) for one in missing
+    ]
+    return max(needed, default=(0, "none"))
+
+
+def _disk_bytes(missing: tuple[StudyCell, ...], num_workers: int) -> int:
+    return disk_bytes([one.start.ledgers[one.cell.arm] for one in missing], num_workers)
+
+
+def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
+    """Open the study's folder and every run folder; return what the workers are told."""
+    plan = ready.plan
+    specs = []
+    for start in plan.starts:
+        threads = _threads(request, start, ready.num_workers)
+        manifest = open_run_folder(
+            start.plan,
+            prepared=start.data,
+            ledgers=start.ledgers,
+            threads=threads,
+            device=start.device,
+            precision=start.precision,
+            environment=describe_environment(train_command(plan, start), start.device),
+        )
+        specs += [
+            cell_spec(start, one.cell, manifest, threads, False, one.point.label)
+            for one in ready.missing
+            if one.start is start
+        ]
+    open_study_folder(plan, *request.shard, request.command)
+    return specs
+
+
+def _threads(request: SweepRequest, start: Start, num_workers: int) -> int:
+    try:
+        return choose_threads(start, request.threads, num_workers, fresh=False, allow_drift=False)
+    except RunFolderError as error:
+        raise RunFolderError(error.message, "leave --threads and --device out") from None
+
+
+def dry_sweep(request: SweepRequest) -> dict[str, Any]:
+    """Return what `sweep_study` would do, as plain values; nothing is written but the cache.
+
+    Time is estimated from a few steps of each distinct model, measured now.
+    """
+    with polled_signals() as stop:
+        ready = _prepare(request, stop)
+        seconds = _training_seconds(request, ready, stop)
+    missing = ready.missing
+    return {
+        "study_folder": str(ready.plan.folder),
+        "points": [dict(point.levels) for point in ready.plan.loaded.points],
+        "arms": list(ready.plan.loaded.points[0].loaded.arms),
+        "seeds": list(ready.plan.loaded.seeds),
+        "cells": len(ready.plan.cells),
+        "shard_cells": len(ready.cells),
+        "missing_cells": len(missing),
+        "missing_tokens": sum(_tokens(one) for one in missing),
+        "workers": ready.num_workers,
+        "worker_memory_bytes": _largest(missing)[0] + WORKER_BYTES,
+        "disk_bytes": _disk_bytes(missing, ready.num_workers),
+        "train_seconds": seconds,
+    }
+
+
+def _tokens(one: StudyCell) -> int:
+    settings = one.start.plan.arms[one.cell.arm].settings
+    return one.start.plan.total_steps[one.cell.arm] * settings.training.batch_tokens
+
+
+def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -> float:
+    from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
+
+    step_seconds: dict[str, float] = {}
+    total = 0.0
+    for one in ready.missing:
+        stop.poll()
+        settings = one.start.plan.arms[one.cell.arm].settings
+        key = f"{settings.model} {settings.training.batch_tokens} {one.start.data.vocab_size}"
+        if key not in step_seconds:
+            threads = _threads(request, one.start, ready.num_workers)
+            step_seconds[key] = measure_step_seconds(
+                settings, one.start.data, one.start.device, one.start.precision, threads
+            )
+        total += step_seconds[key] * one.start.plan.total_steps[one.cell.arm]
+    return total / ready.num_workers
+
+
+def dry_lines(record: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say what a dry run found, line by line."""
+    say(f"study folder  {record['study_folder']}")
+    say(
+        f"cells         {record['cells']:,}: {len(record['points'])} points, "
+        f"{len(record['arms'])} arms, {len(record['seeds'])} seeds"
+    )
+    say(f"missing       {record['missing_cells']:,} of the {record['shard_cells']:,} asked for")
+    say(f"tokens        {record['missing_tokens']:,} to train on")
+    say(
+        f"memory        about {record['worker_memory_bytes'] / 2**20:,.0f} MiB the largest cell, "
+        f"{record['workers']} at a time; disk about {record['disk_bytes'] / 2**20:,.0f} MiB"
+    )
+    if record["missing_cells"]:
+        say(
+            f"time          about {duration(record['train_seconds'])} of training "
+            f"({record['train_seconds'] / 3600:.1f} hours; a few steps, measured just now); "
+            "evaluation comes on top"
+        )
+    else:
+        say("time          none: every cell is done")
