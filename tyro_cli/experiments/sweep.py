@@ -191,7 +191,7 @@ def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
     memory, largest = _largest(missing)
     device = plan.starts[0].device
     num_workers = choose_workers(request.workers, len(missing), memory, device, largest)
-    check_disk(plan.folder, _disk_bytes(missing))
+    check_disk(plan.folder, _disk_bytes(missing, num_workers))
     return _Ready(plan, cells, missing, num_workers)
 
 
@@ -203,13 +203,8 @@ def _largest(missing: tuple[StudyCell, ...]) -> tuple[int, str]:
     return max(needed, default=(0, "none"))
 
 
-def _disk_bytes(missing: tuple[StudyCell, ...]) -> int:
-    counts: dict[int, int] = {}
-    starts: dict[int, Start] = {}
-    for one in missing:
-        counts[id(one.start)] = counts.get(id(one.start), 0) + 1
-        starts[id(one.start)] = one.start
-    return sum(disk_bytes(starts[key], count) for key, count in counts.items())
+def _disk_bytes(missing: tuple[StudyCell, ...], num_workers: int) -> int:
+    return disk_bytes([one.start.ledgers[one.cell.arm] for one in missing], num_workers)
 
 
 def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
@@ -263,7 +258,7 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
         "missing_tokens": sum(_tokens(one) for one in missing),
         "workers": ready.num_workers,
         "worker_memory_bytes": _largest(missing)[0] + WORKER_BYTES,
-        "disk_bytes": _disk_bytes(missing),
+        "disk_bytes": _disk_bytes(missing, ready.num_workers),
         "train_seconds": seconds,
     }
 
