@@ -126,7 +126,20 @@ def test_as_many_cells_run_at_once_as_memory_carries(kernel, monkeypatch):
     assert choose_workers(None, 2, cell, "cpu", "a") == 2
     assert choose_workers(4, 2, cell, "cpu", "a") == 2
     assert choose_workers(None, 0, cell, "cpu", "a") == 1
+    monkeypatch.setattr(limits, "free_gpu_bytes", lambda: 10 * cell)
     assert choose_workers(None, 10, cell, "cuda", "a") == 1
+
+
+def test_the_memory_of_the_gpu_counts_where_a_cell_runs_there(kernel, monkeypatch):
+    kernel.has_available(64 * 2**30)
+    monkeypatch.setattr(limits, "free_gpu_bytes", lambda: 1500 * MIB)
+    assert choose_workers(2, 10, 640 * MIB, "cuda", "a") == 2
+    with pytest.raises(DeviceError) as caught:
+        choose_workers(3, 10, 640 * MIB, "cuda", "tied")
+    assert caught.value.message == (
+        "3 worker(s) of about 640.0 MiB each (tied) do not fit the 1.5 GiB that are free on the GPU"
+    )
+    assert caught.value.remedy == "use --workers 2"
 
 
 def test_more_workers_than_memory_carries_are_refused_with_a_number_that_fits(kernel):

@@ -102,13 +102,15 @@ def choose_workers(
     """
     if num_cells == 0:
         return 1
-    memory_bytes = available_memory_bytes()
-    each = cell_bytes + WORKER_BYTES
-    fitting = num_cells if memory_bytes is None else memory_bytes // each
+    room = [(available_memory_bytes(), cell_bytes + WORKER_BYTES, "that are free")]
+    if device == "cuda":
+        room.append((free_gpu_bytes(), cell_bytes, "that are free on the GPU"))
+    known = [(free // each, each, free, where) for free, each, where in room if free is not None]
+    fitting, each, free, where = min(known, default=(num_cells, 0, 0, ""))
     if fitting < 1 or (asked is not None and asked > fitting and num_cells > fitting):
         raise DeviceError(
             f"{asked or 1} worker(s) of about {_size(each)} each ({cells}) do not fit "
-            f"the {_size(memory_bytes or 0)} that are free",
+            f"the {_size(free)} {where}",
             f"use --workers {fitting}"
             if fitting >= 1
             else "make the model smaller, or set training.micro_batch_tokens",
@@ -117,6 +119,13 @@ def choose_workers(
         return min(asked, num_cells)
     cores = 1 if device == "cuda" else available_cores()
     return max(1, min(num_cells, cores, fitting))
+
+
+def free_gpu_bytes() -> int:
+    """Return the free memory of the GPU that torch uses."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def _size(num_bytes: int) -> str:

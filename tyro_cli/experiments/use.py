@@ -7,7 +7,7 @@ the run's own `tokenizer.json`, weights from the verified checkpoints.
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
 from tyro_cli.config.schema import Settings
@@ -38,15 +38,10 @@ from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
-from tyro_cli.storage.system import open_regular, storage_errors
 from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.checkpoints import MODEL, load_model
 from tyro_cli.training.hardware import configure_process
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-MAX_TOKENIZER_BYTES = 64 * 2**20  # a word vocabulary of a million takes about 30 MB
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
@@ -81,7 +76,7 @@ def evaluate_run(
     tokenizer_sha256 = sha256_of_file(run_folder / "tokenizer.json")
     splits: dict[str, TokenSplit] = {}
     if text is not None:
-        tokenizer = _tokenizer(run_folder)
+        tokenizer = load_tokenizer(run_folder / "tokenizer.json")
         data = _settings(cells[0]).data
         documents = split_documents(read_text(text), data.format)
         try:
@@ -162,7 +157,7 @@ def generate_text(
         )
     run = load_run(run_folder)
     cell = _finished(run, arm or run.manifest.baseline, seed)[0]
-    tokenizer = _tokenizer(run_folder)
+    tokenizer = load_tokenizer(run_folder / "tokenizer.json")
     tokens = encode_prompt(tokenizer, prompt)
     configure_process("cpu", available_cores(), deterministic=True)
     _, model, _ = _load(cell, checkpoint)
@@ -187,14 +182,6 @@ def generate_text(
         yield decode_tokens(tokenizer, drawn)[len(shown) :]
 
     return pieces()
-
-
-def _tokenizer(run_folder: Path) -> "Tokenizer":
-    """Load the tokenizer of a run that anyone may have made."""
-    path = run_folder / "tokenizer.json"
-    with storage_errors(path, "read"):
-        open_regular(path, MAX_TOKENIZER_BYTES).close()
-    return load_tokenizer(path)
 
 
 def _trained_on(run_folder: Path) -> tuple[object, object]:
