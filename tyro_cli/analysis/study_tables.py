@@ -1,8 +1,9 @@
 """The tables of a study: what every arm reached at every point, and every contrast in its family.
 
 Invariant: as for the tables of a run, a pure function of the records, without times; every planned
-point and contrast has a row. A metric whose signatures differ between points is left out and said
-so, because its numbers would stand beside each other.
+contrast has a row or, where its run is not there, is counted below the table. A metric whose
+signatures differ between points is left out and said so, because its numbers would stand beside
+each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.config.studies import level_text
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -39,7 +41,7 @@ def study_tables(
 def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     """Return points by arms: parameters, and means over seeds at the best-valid checkpoint."""
     results = {
-        f"{', '.join(str(level) for level in point.levels.values())} {result.arm}": result
+        f"{', '.join(map(level_text, point.levels.values()))} {result.arm}": result
         for point in study.points
         for result in point.run.results()
     }
@@ -79,14 +81,14 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
     """Return every decisive contrast with its p values, adjusted within its family."""
     notes = [*crossovers(study, contrasts)]
     several = [name for name, factor in study.factors.items() if len(factor.levels) > 1]
-    if several and not notes:
+    if several and not notes and all(one.contrast.mean is not None for one in contrasts):
         notes = [f"No contrast changes its sign along {' or '.join(several)}."]
     notes.append(
         "Differences are arm - baseline in test nats, lower is better, with paired t intervals "
         "over seeds, not adjusted. The p values are adjusted by Holm within the family "
         f"(`family: {study.manifest.family}`): `better` needs the adjusted t p at most .05, "
-        "`equivalent` the adjusted equivalence p at most .05. A planned contrast without a p "
-        "counts in its family as p = 1."
+        "`equivalent` the adjusted equivalence p at most .05. A planned contrast that has no p, "
+        "or a diverged pair, counts in its family as p = 1."
     )
     extended = [one for one in contrasts if one.verdict.extended]
     if extended:
@@ -122,7 +124,7 @@ def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
 
 
 def _levels(levels: Mapping[str, Any]) -> dict[str, CellValue]:
-    return {f"level {name}": str(level) for name, level in levels.items()}
+    return {f"level {name}": level_text(level) for name, level in levels.items()}
 
 
 def _result_row(

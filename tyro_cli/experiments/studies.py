@@ -245,12 +245,12 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
 def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
     study, first = plan.loaded.study, plan.starts[0].loaded.experiment
     factors = {}
-    for name, keys in study.factors.items():
+    for order, (name, keys) in enumerate(study.factors.items()):
         levels: list[Any] = []
         for point in plan.loaded.points:
             if point.levels[name] not in levels:
                 levels.append(point.levels[name])
-        factors[name] = {"keys": list(keys), "levels": levels}
+        factors[name] = {"order": order, "keys": list(keys), "levels": levels}
     return {
         "format": STUDY_FORMAT,
         "study_id": plan.study_id,
