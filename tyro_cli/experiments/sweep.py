@@ -211,8 +211,8 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
     """Open the study's folder and every run folder; return what the workers are told."""
     plan = ready.plan
     specs = []
-    for start in plan.starts:
-        threads = _threads(request, start, ready.num_workers)
+    all_threads = [_threads(request, start, ready.num_workers) for start in plan.starts]
+    for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
         manifest = open_run_folder(
             start.plan,
             prepared=start.data,
@@ -220,10 +220,10 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
             threads=threads,
             device=start.device,
             precision=start.precision,
-            environment=describe_environment(train_command(plan, start), start.device),
+            environment=describe_environment(train_command(plan.loaded, point), start.device),
         )
         specs += [
-            cell_spec(start, one.cell, manifest, threads, False, one.point.label)
+            cell_spec(start, one.cell, manifest, threads, False, point.label)
             for one in ready.missing
             if one.start is start
         ]
