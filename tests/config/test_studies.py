@@ -311,6 +311,15 @@ def test_a_point_is_named_where_no_level_alone_is_to_blame(refused: Refused) -> 
     assert message.endswith("(the point width 40, heads 8)")
 
 
+def test_a_level_that_fits_somewhere_is_not_to_blame(refused: Refused) -> None:
+    # 18 goes with 3 heads, though not with the 2 of the base.
+    message = refused(
+        HEAD + "  width: {model.d_model: [16, 18]}\n  heads: {model.num_heads: [2, 3]}\n"
+        "exclude: [{width: 16, heads: 3}]\n"
+    )
+    assert message.endswith("(the point width 18, heads 2)")
+
+
 def test_very_many_refused_levels_do_not_fill_the_screen(refused: Refused) -> None:
     odd = ", ".join(str(number) for number in range(1, 201, 2))
     message = refused(HEAD + f"  width: {{model.d_model: [{odd}]}}\n")
