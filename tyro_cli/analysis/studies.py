@@ -28,6 +28,10 @@ from tyro_cli.config.studies import level_text
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.names import inside
 
+STUDY_REMEDY = (
+    "Restore the file from a copy, or move the study's folder aside and run the same wtie sweep "
+    "command again: the cells lie in the runs beside it and are found there."
+)
 NO_P = 1.0
 """What a planned contrast without a p counts as, so that a family is never smaller than planned."""
 
@@ -107,7 +111,7 @@ def load_study_records(folder: Path) -> StudyRecords:
             f"{folder} is not a study folder: it has no study.yaml",
             "name a folder that `wtie sweep` wrote, for example runs/NAME-HASH",
         )
-    manifest = parse_record(StudyManifest, folder / "manifest.json")
+    manifest = parse_record(StudyManifest, folder / "manifest.json", STUDY_REMEDY)
     check_shards(folder, manifest.study_id)
     points, missing = [], []
     factors = _in_order(manifest.factors)

@@ -17,7 +17,7 @@ from typing import Any
 
 from tyro_cli.analysis.formats import StudyManifest
 from tyro_cli.analysis.records import parse_record
-from tyro_cli.analysis.studies import check_shards
+from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.identity import PROTOCOL
@@ -195,7 +195,7 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
             f"{folder} is in the way: it is not the folder of a study",
             "move it away, choose --out, or change name: in the study",
         )
-    recorded = parse_record(StudyManifest, folder / "manifest.json")
+    recorded = parse_record(StudyManifest, folder / "manifest.json", STUDY_REMEDY)
     if recorded.study_id != plan.study_id:
         raise RunFolderError(
             f"{folder} holds another study: {recorded.study_id[:16]}, this one is "
