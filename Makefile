@@ -16,7 +16,7 @@ BENCH_INSTALLED := $(VENV)/.installed-bench
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train compare test test-all lint format docs results schema bench clean
+.PHONY: help install demo train compare test test-all coverage lint format docs results schema bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
@@ -55,8 +55,12 @@ compare: $(INSTALLED) ## Print the tables and the verdict of RUN=FOLDER (default
 test: $(INSTALLED) ## Run the quick tests (under 5 minutes, no network)
 	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
 
-test-all: $(INSTALLED) ## Run every test (under 30 minutes)
+test-all: $(INSTALLED) coverage ## Run every test (under 30 minutes), and coverage
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+coverage: $(INSTALLED) ## Fail where the storage room's own tests leave a line or a branch untaken
+	$(BIN)/python -m pytest -q tests/storage --cov=tyro_cli.storage --cov-branch \
+		--cov-report=term-missing --cov-fail-under=100
 
 lint: $(INSTALLED) ## Check style, types, the order of the rooms, and that generated docs are current
 	$(BIN)/ruff check .

@@ -107,6 +107,12 @@ BREAKS = {
         " self.settings.model.tying)",
         f"{CONTRACTS}::test_both_arms_draw_the_same_dropout_masks",
     ),
+    "the tie is not looked at on the device": (
+        TRAINING,
+        "verify_tie(self.model.to(context.device))",
+        "self.model.to(context.device)",
+        f"{CONTRACTS}::test_a_tie_that_breaks_on_the_way_to_the_device_fails_the_cell",
+    ),
     "the tie is not looked at in training": (
         TRAINING,
         "if step % TIE_CHECK_STEPS == 0:",

@@ -242,6 +242,18 @@ def test_both_arms_draw_the_same_dropout_masks(
     assert keys["none"] == keys["in-out"] and len(set(keys["none"])) == 6
 
 
+def test_a_tie_that_breaks_on_the_way_to_the_device_fails_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(model: LanguageModel, device: str) -> LanguageModel:
+        model.head = VocabularyMatrix(tiny.V, tiny.D)
+        return model
+
+    monkeypatch.setattr(LanguageModel, "to", moved)
+    with pytest.raises(BrokenArm, match="two matrices"):
+        Trainer(tiny.context(tmp_path, tying="in-out"))
+
+
 @pytest.mark.parametrize("moment", ["at a check", "at a save"])
 def test_a_tie_that_breaks_in_training_fails_the_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -8,7 +8,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,8 @@ def make_run(
     plans: list[dict[str, Any]] | None = None,
     margin: float = 0.01,
     edit: Callable[[dict[str, Any]], None] | None = None,
+    name: str = "tiny-0123abcd",
+    run_id: str = "run",
 ) -> Path:
     """Write a run folder and return it.
 
@@ -295,13 +297,15 @@ def make_run(
             a cell planned but not given there is unfinished.
         margin: Relative margin of equivalence.
         edit: Changes the record of each cell before it is written.
+        name: Name of the folder.
+        run_id: What the identity of the run is the hash of.
     """
-    folder = root / "tiny-0123abcd"
+    folder = root / name
     folder.mkdir()
     if plans is None:
         seeds = sorted({seed for _, seed in nats_per_word})
         plans = [{"seeds": seeds, "arms": list(arms), "after_results": False}]
-    write(folder / MANIFEST_PATH, manifest(arms, plans, margin))
+    write(folder / MANIFEST_PATH, manifest(arms, plans, margin) | {"run_id": sha256(run_id)})
     (folder / "experiment.yaml").write_text("name: tiny\n")
     (folder / "resolved.yaml").write_text("name: tiny\n")
     for (arm, seed), value in nats_per_word.items():
@@ -329,6 +333,14 @@ def make_run(
         )
         (cell / "log.txt").write_text("")
     return folder
+
+
+def values(differences: Sequence[float], arm: str = "tied") -> dict[tuple[str, int], float]:
+    """Test nats per word of pairs with these differences to the baseline, from seed 0 on."""
+    baseline = {("untied", seed): 4.5 + 0.01 * seed for seed in range(len(differences))}
+    return baseline | {
+        (arm, seed): 4.5 + 0.01 * seed + difference for seed, difference in enumerate(differences)
+    }
 
 
 def metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
+from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run, values
+from tests.analysis.fake_studies import make_study, tables_of
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.rendering import RENDERERS, to_plain
+from tyro_cli.analysis.studies import load_study_records
 from tyro_cli.analysis.tables import all_tables
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tables"
@@ -19,7 +21,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tables"
 def golden_texts(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of every golden file.
 
-    A whole run in every format, and one with all that can be missing as Markdown.
+    A whole run in every format, one with all that can be missing as Markdown, and a study of both
+    kinds of points.
     """
     (root / "whole").mkdir()
     for name, table in all_tables(load_run(make_run(root / "whole"))).items():
@@ -36,6 +39,33 @@ def golden_texts(root: Path) -> Iterator[tuple[str, str]]:
     run = load_run(make_run(root / "gaps", nats_per_word=values, edit=edit))
     for name, table in all_tables(run).items():
         yield f"gaps-{name}.md", RENDERERS["md"](table)
+    (root / "study").mkdir()
+    for name, table in tables_of(load_study_records(golden_study(root / "study"))).items():
+        for ending, render in RENDERERS.items():
+            yield f"study-{name}.{ending}", render(table)
+        yield f"study-{name}.txt", to_plain(table, 100)
+
+
+def golden_study(root: Path) -> Path:
+    """Write a study with a crossover, a change of sign, a diverged cell and points to be done."""
+
+    def edit(record):
+        if (record["arm"], record["seed"]) == ("tied", 1):
+            diverge(record)
+
+    strong, weak = [-0.04, -0.05, -0.045], [-0.02, 0.03, 0.01]
+    points = {
+        (512, 0.1): values(strong),
+        (512, 1.0): values([-0.002, 0.001, -0.002]),
+        (1024, 0.1): values([0.04, 0.05, 0.045]),
+        (1024, 1.0): values(weak),
+        (2048, 0.1): values(strong),
+        (2048, 1.0): {},
+        (4096, 0.1): values(strong),
+    }
+    folder = make_study(root, points, factors=("vocabulary", "data"), edits={(2048, 0.1): edit})
+    (root / "tiny-00000006").rename(root / "elsewhere")
+    return folder
 
 
 if __name__ == "__main__":

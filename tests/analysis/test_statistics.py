@@ -5,13 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from tyro_cli.analysis.statistics import (
     Interval,
     equivalence_test,
+    holm_adjusted,
     paired_document_bootstrap,
     paired_t_interval,
+    paired_t_test,
     seeds_needed,
     sign_flip_test,
     upper_bound_of_spread,
@@ -71,6 +74,75 @@ def test_too_few_or_unusable_differences_are_refused(differences):
         equivalence_test(differences, 0.1)
     with pytest.raises(ValueError, match="differences"):
         seeds_needed(differences, 0.1)
+
+
+@given(two_or_more)
+def test_the_t_p_is_that_of_scipy(differences):
+    if len(set(differences)) > 1:
+        expected = stats.ttest_1samp(differences, 0.0).pvalue
+        assert paired_t_test(differences) == pytest.approx(expected, rel=1e-9)
+
+
+@given(two_or_more)
+def test_the_t_p_is_below_5_percent_when_the_95_percent_interval_excludes_zero(differences):
+    p = paired_t_test(differences)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == paired_t_interval(differences).excludes_zero()
+
+
+def test_the_t_p_of_three_seeds_by_hand():
+    # mean 2, s = 1, t = 2 sqrt(3) = 3.4641; with 2 degrees p = 1 - t / sqrt(2 + t^2) = .07418
+    assert paired_t_test([1.0, 2.0, 3.0]) == pytest.approx(1 - math.sqrt(12 / 14))
+    assert paired_t_test([-1.0, -2.0, -3.0]) == paired_t_test([1.0, 2.0, 3.0])
+
+
+def test_the_t_p_without_spread():
+    assert paired_t_test([0.0, 0.0, 0.0]) == 1
+    assert paired_t_test([0.1, 0.1, 0.1]) == 0
+    assert paired_t_test([-0.1, -0.1]) == 0
+
+
+@pytest.mark.parametrize("differences", [[], [0.1], [0.1, math.nan], [0.1, math.inf]])
+def test_the_t_test_refuses_what_it_cannot_use(differences):
+    with pytest.raises(ValueError, match="differences"):
+        paired_t_test(differences)
+
+
+probabilities = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.025, 0.05, 1.0]))
+
+
+@given(st.lists(probabilities, min_size=1, max_size=30))
+def test_holm_is_that_of_statsmodels(p_values):
+    adjusted = holm_adjusted(p_values)
+    _, expected, _, _ = multipletests(p_values, method="holm")
+    assert adjusted == pytest.approx(expected, rel=1e-12)
+    for p, larger in zip(p_values, adjusted, strict=True):
+        assert p <= larger <= 1
+
+
+@given(st.lists(probabilities, min_size=1, max_size=12), st.randoms())
+def test_holm_depends_on_no_order_and_grows_with_the_family(p_values, random):
+    adjusted = holm_adjusted(p_values)
+    order = list(range(len(p_values)))
+    random.shuffle(order)
+    shuffled = holm_adjusted([p_values[index] for index in order])
+    assert shuffled == tuple(adjusted[index] for index in order)
+    larger = holm_adjusted([*p_values, 1.0])[:-1]
+    assert all(one <= other for one, other in zip(adjusted, larger, strict=True))
+
+
+def test_holm_by_hand():
+    # Sorted .01 .02 .03 .04: times 4, 3, 2, 1 is .04 .06 .06 .04, no smaller than before.
+    assert holm_adjusted([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm_adjusted([0.6, 0.7]) == (1.0, 1.0)
+    assert holm_adjusted([0.04]) == (0.04,)
+    assert holm_adjusted([]) == ()
+
+
+@pytest.mark.parametrize("p_values", [[-0.1], [1.1], [0.5, math.nan]])
+def test_holm_refuses_what_is_no_probability(p_values):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm_adjusted(p_values)
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,13 @@ import math
 
 import pytest
 
-from tests.analysis.fake_runs import ARM_CHANGES, diverge, make_run, sha256, signatures
+from tests.analysis.fake_runs import ARM_CHANGES, diverge, make_run, sha256, signatures, values
 from tests.analysis.test_contrasts import only, without_words
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.verdicts import margin_in_words, verdict_of_run
 from tyro_cli.errors import NothingMatched, RunFolderError
 
 MARGIN = 0.00995
-
-
-def values(differences):
-    """Return test nats per word of pairs with these differences, tied - untied."""
-    pairs = {("untied", seed): 4.5 + 0.01 * seed for seed in range(len(differences))}
-    return pairs | {
-        ("tied", seed): 4.5 + 0.01 * seed + difference
-        for seed, difference in enumerate(differences)
-    }
 
 
 def verdict_on(tmp_path, differences, **changes):

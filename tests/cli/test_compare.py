@@ -187,7 +187,9 @@ def test_force_shows_them_with_a_warning(wtie, two_runs):
     result = wtie("compare", *two_runs, "--force")
     assert result.exit_code == 0
     assert "warning: Forced" in result.stderr
-    assert result.stdout.count("Verdict on tied against untied: tied better") == 2
+    words = " ".join(result.stdout.split())
+    assert "Forced: word_perplexity does not compare between runs" in words
+    assert "word ppl" in words
 
 
 def test_runs_of_one_signature_make_one_document(wtie, root):
@@ -195,7 +197,23 @@ def test_runs_of_one_signature_make_one_document(wtie, root):
     first.mkdir()
     second.mkdir()
     record = json.loads(wtie("compare", make_run(first), make_run(second), "--json").stdout)
-    assert [each["name"] for each in record] == ["tiny", "tiny"]
+    assert [each["name"] for each in record["runs"]] == ["tiny", "tiny"]
+    assert list(record["tables"]) == ["runs"]
+
+
+def test_several_runs_stand_side_by_side_sorted_with_only_what_differs(wtie, root):
+    worse = {cell: value + 0.5 for cell, value in NATS_PER_WORD.items()}
+    first, second = root / "a", root / "b"
+    first.mkdir()
+    second.mkdir()
+    other = make_run(first, nats_per_word=worse).rename(first / "worse-1")
+    result = wtie("compare", other, make_run(second), "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    order = [("tiny-0123abcd", "tied"), ("tiny-0123abcd", "untied")]
+    assert [(row["run"], row["arm"]) for row in rows[:2]] == order
+    assert {row["run"] for row in rows[2:]} == {"worse-1"}
+    settings = list(rows[0])[2 : list(rows[0]).index("cells")]
+    assert settings == ["model.tying"]
 
 
 BETTER = Verdict(

@@ -23,8 +23,8 @@ def commands():
 
 EXPECTED = {
     ("init",), ("train",), ("compare",), ("params",), ("eval",), ("generate",), ("runs", "ls"),
-    ("runs", "show"), ("runs", "verify"), ("data", "ls"), ("data", "info"), ("data", "prepare"),
-    ("schema",), ("sweep",), ("report",),
+    ("runs", "show"), ("runs", "verify"), ("runs", "tag"), ("runs", "rm"), ("data", "ls"),
+    ("data", "info"), ("data", "prepare"), ("schema",), ("sweep",), ("report",),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """`wtie report`: where the page goes, and what every refusal says."""
 
-import builtins
 import json
+import sys
 
 import pytest
 
@@ -136,14 +136,7 @@ def test_other_signatures_need_force(wtie, run):
 
 
 def test_a_missing_renderer_is_named_with_its_extra(wtie, run, monkeypatch):
-    real = builtins.__import__
-
-    def without_renderer(name, *arguments, **keywords):
-        if name == "vl_convert":
-            raise ImportError("No module named 'vl_convert'")
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without_renderer)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
     result = wtie("report", run)
     assert result.exit_code == 2
     assert "vl-convert-python, which is not installed" in result.stderr

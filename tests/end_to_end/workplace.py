@@ -44,6 +44,9 @@ EXPERIMENT: dict[str, Any] = {
     "seeds": [0],
 }
 
+STUDY_FACTORS: Mapping[str, Any] = {"width": {"model.d_model": [8, 16]}}
+SWEEP = ("sweep", "--threads", "1", "--workers", "2")
+
 # Files that may differ between two ways to the same run: times, what was said on the way, locks,
 # and the manifest, which is compared without its times.
 _MAY_DIFFER = re.compile(r"performance\..*|log\.txt|\..*\.lock(\.json)?|manifest\.json")
@@ -176,6 +179,26 @@ class Workplace:
         (self.folder / file).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return file
 
+    def study(
+        self,
+        factors: Mapping[str, Any] = STUDY_FACTORS,
+        file: str = "s.yaml",
+        **more: Any,
+    ) -> str:
+        """Write a study of the tiny experiment; return the file's name."""
+        content = {"name": "sizes", "experiment": "a.yaml", "factors": dict(factors), **more}
+        (self.folder / file).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return file
+
+    def study_folder(self, root: str | Path = "runs") -> Path:
+        """Return the only study under a root."""
+        (found,) = (self.folder / root).glob("*/study.yaml")
+        return found.parent
+
+    def run_folders(self, root: str | Path = "runs") -> list[Path]:
+        """Return the runs under a root, by name."""
+        return sorted(path.parent for path in (self.folder / root).glob("*/resolved.yaml"))
+
     def start(self, *words: object, environment: Mapping[str, str] | None = None) -> Started:
         """Start `wtie` with these words."""
         started = Started(
@@ -206,6 +229,10 @@ class Workplace:
     def train(self, *words: object, config: str = "a.yaml") -> Finished:
         """Run `wtie train` on the experiment."""
         return self.wtie("train", "--config", config, "--threads", "1", *words)
+
+    def sweep(self, *words: object, config: str = "s.yaml") -> Finished:
+        """Run `wtie sweep` on the study."""
+        return self.wtie(*SWEEP, "--config", config, *words)
 
 
 def write_corpus(
@@ -256,11 +283,25 @@ def assert_same_run(one: Path, other: Path, but: Sequence[str] = ()) -> None:
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def results(run_folder: Path) -> dict[str, int]:
-    """Return when each result of a run was written."""
+def assert_same_study(one: Path, other: Path) -> None:
+    """Compare the studies under two roots, with their runs and their tables, byte by byte."""
+    first, second = ([path.parent for path in root.glob("*/study.yaml")] for root in (one, other))
+    assert [folder.name for folder in first] == [folder.name for folder in second]
+    for folder, same in zip(first, second, strict=True):
+        tables = digests(folder / "tables")
+        assert len(tables) == 8
+        assert tables == digests(same / "tables")
+    runs = [sorted(path.parent for path in root.glob("*/resolved.yaml")) for root in (one, other)]
+    assert [run.name for run in runs[0]] == [run.name for run in runs[1]]
+    for run, same in zip(*runs, strict=True):
+        assert_same_run(run, same)
+
+
+def results(folder: Path) -> dict[str, int]:
+    """Return when each result of a run, or of all runs under a root, was written."""
     return {
-        str(path.relative_to(run_folder)): path.stat().st_mtime_ns
-        for path in run_folder.glob("*/seed-*/result.json")
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("seed-*/result.json")
     }
 
 

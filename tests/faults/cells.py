@@ -1,7 +1,7 @@
 """A small run of two arms and two seeds, trained here in this process by the real worker."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,16 @@ class SmallRun:
         steps: Updates of a cell.
         every: Steps between two evaluations, and so between two checkpoints.
         seeds: The replicates.
+        **changes: What differs from `EXPERIMENT`, by section, as `model={"d_model": 64}`.
     """
 
     def __init__(
-        self, folder: Path, steps: int, every: int, seeds: tuple[int, ...] = (0, 1)
+        self,
+        folder: Path,
+        steps: int,
+        every: int,
+        seeds: tuple[int, ...] = (0, 1),
+        **changes: Mapping[str, Any],
     ) -> None:
         torch.set_num_threads(1)
         self.steps, self.every = steps, every
@@ -55,6 +61,8 @@ class SmallRun:
         content["data"] = {"corpus": str(folder / "corpus"), **EXPERIMENT["data"]}
         content["training"] = {"budget": {"steps": steps}, **EXPERIMENT["training"]}
         content["evaluation"] = {"every_steps": every, **EXPERIMENT["evaluation"]}
+        for section, values in changes.items():
+            content[section] = {**content[section], **values}
         self.config = folder / "faults.yaml"
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         loaded = load_experiment(self.config)

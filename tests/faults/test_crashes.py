@@ -27,6 +27,7 @@ from tests.faults.crashes import (
 
 CELLS = ("untied/seed-0", "tied/seed-0", "untied/seed-1", "tied/seed-1")
 FINAL = "final evaluation"
+LOSSES_AFTER_THE_END = 20
 
 
 class Deaths:
@@ -54,6 +55,9 @@ class Deaths:
 
         try:
             watched_training(self.run, self.name, self.folder, self.visit, self.cache.note, report)
+            for _ in range(LOSSES_AFTER_THE_END):
+                for policy in POLICIES:
+                    self.lose_power(policy)
         finally:
             self.cache.close()
         assert stable_digests(self.folder) == self.reference.files
@@ -89,8 +93,15 @@ class Deaths:
             self.lost_step = step
             assert step >= self.killed_step - self.run.every, "more than one checkpoint is lost"
         assert self.lost_step <= step <= self.killed_step
+        self.assert_done_is_tidy(cell)
         self.counts["losses of power"] += 1
         self.finish(cell, policy)
+
+    def assert_done_is_tidy(self, cell: Path) -> None:
+        """Check that a cell with a result has no more than its files: nothing opens it again."""
+        if (cell / "result.json").exists():
+            assert stable_digests(cell) == self.reference.files
+            self.counts["losses of power after the result was there"] += 1
 
     def finish(self, folder: Path, kind: str) -> None:
         """Train to the end from here, in a sample; the bytes must be those of the reference."""
@@ -99,9 +110,9 @@ class Deaths:
             return
         self.run.train(self.name, folder)
         files, expected = stable_digests(folder), self.reference.files
-        # What was removed may be back after a loss of power; it may take room, and no more.
+        # What was removed may be back after a loss of power, and goes; what was damaged is kept.
         extra = files.keys() - expected.keys()
-        assert all(kind == "random" and name.startswith("checkpoints/") for name in extra), extra
+        assert all(kind == "random" and ".corrupt" in name for name in extra), extra
         assert {name: files[name] for name in expected} == expected, kind
         self.finished[kind] += 1
 
@@ -126,3 +137,13 @@ def test_every_cell_of_a_run_dies_at_every_call_and_goes_on(long, tmp_path, inje
     injected("cells trained to the end after a death", sum(deaths.finished.values()))
     assert len(deaths.reference.checkpoints) >= 9
     assert deaths.killed_step == deaths.lost_step == long.steps
+
+
+def test_a_finished_cell_clears_what_a_loss_of_power_brought_back(short, tmp_path):
+    cell = short.train(CELLS[1], tmp_path / "cell")
+    before = stable_digests(cell)
+    for name in (".result.json.tmp-0123abcd", "checkpoints/.last-00000008.tmp-0123abcd/state.json"):
+        (cell / name).parent.mkdir(exist_ok=True)
+        (cell / name).write_text("{}")
+    short.train(CELLS[1], cell)  # nothing is trained
+    assert stable_digests(cell) == before

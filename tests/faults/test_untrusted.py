@@ -22,6 +22,8 @@ from tyro_cli.data.corpora import read_text
 from tyro_cli.data.prepared import open_prepared
 from tyro_cli.data.tokenizers import load_tokenizer
 from tyro_cli.errors import Interrupted, WtieError
+from tyro_cli.experiments import use
+from tyro_cli.experiments.use import generate_text
 from tyro_cli.experiments.verify import verify_run
 from tyro_cli.storage.checkpoints import list_checkpoints
 from tyro_cli.storage.manifests import write_manifest
@@ -145,6 +147,54 @@ def test_an_array_of_objects_is_not_loaded(finished, tmp_path, injected):
     injected("pickles with a canary", 2)
 
 
+def test_an_archive_that_unpacks_to_much_is_not_unpacked(finished, tmp_path, injected):
+    folder = Path(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
+    path = folder / NAME / "documents.npz"
+    np.savez_compressed(path, test_nats=np.zeros(20 * 2**20))
+    assert path.stat().st_size < 2**20
+    cell = load_run(folder).cells["tied", 0]
+    with pytest.raises(WtieError, match="more than 128 MiB"):
+        cell.document_scores("test")
+    injected("bombs")
+
+
+GENERATE = {
+    "arm": "tied", "seed": 0, "checkpoint": "best", "prompt": "a", "max_tokens": 1,
+    "temperature": 0.0, "top_k": None, "random_seed": 0,
+}  # fmt: skip
+
+
+def test_settings_of_a_foreign_run_build_no_model_larger_than_its_tensors(
+    finished, tmp_path, injected, monkeypatch
+):
+    folder = Path(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
+    for path in (folder / "manifest.json", folder / NAME / "result.json"):
+        record = json.loads(path.read_text())
+        holder = record["arms"]["tied"] if "arms" in record else record
+        holder["settings"]["model"]["d_model"] = 2**16
+        path.write_text(json.dumps(record))
+    monkeypatch.setattr(use, "build_model", None)
+    with pytest.raises(WtieError, match=r"parameters, the settings in result\.json say"):
+        generate_text(folder, **GENERATE)
+    injected("bombs")
+
+
+@pytest.mark.parametrize("kind", ["large", "folder", "missing"])
+def test_a_tokenizer_that_is_no_small_file_is_refused(finished, tmp_path, injected, kind):
+    folder = Path(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
+    path = folder / "tokenizer.json"
+    path.unlink()
+    if kind == "large":
+        with path.open("wb") as file:
+            file.truncate(65 * 2**20)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(WtieError, match=r"tokenizer\.json") as caught:
+        generate_text(folder, **GENERATE)
+    assert caught.value.remedy
+    injected("bombs", kind == "large")
+
+
 HEADERS = {
     "a length of 2^63": struct.pack("<Q", 2**63) + b"{}",
     "a length past the end": struct.pack("<Q", 1000) + b"{}",
@@ -245,7 +295,10 @@ BOMBS = {
     "yaml 1,000 deep in lines": "".join(" " * i + f"k{i}:\n" for i in range(1_000)).encode(),
     "json 10,000 deep": b"[" * 10_000 + b"]" * 10_000,
     "json 10,000,000 deep": b"[" * 10_000_000,
-    "json of 65 MB": b" " * (65 * 2**20),
+    "json of 17 MB": b" " * (17 * 2**20),
+    "json of 5,000,000 maps": b"[" + b"{}," * 5_000_000 + b"{}]",
+    "json of 1,000,001 numbers": b"[" + b"1," * 1_000_000 + b"1]",
+    "json of a wide text": b'["\\u0041' + "\N{GRINNING FACE}".encode() * 4_000_000 + b'", 1e999]',
     "json with a number of 10 MB": b"1" * 10_000_000,
     "record of 10 MB": b'{"a": "' + b"x" * 10_000_000 + b'"}\n{}\n',
     "record 10,000 deep": b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"\n{}\n",

@@ -1,4 +1,4 @@
-"""The account of an arm: rows, bytes, FLOPs, memory, and what a tie saves."""
+"""The account of an arm: rows, bytes, FLOPs, and what a tie saves."""
 
 import json
 from typing import Any
@@ -8,13 +8,9 @@ import pytest
 from tyro_cli.config.schema import Settings
 from tyro_cli.ledger.ledger import (
     COMPONENTS,
-    HEAD_CHUNK_BYTES,
-    HEAD_SLICE_BYTES,
-    TrainingMemory,
     expected_saving,
     ledger_of,
     savings,
-    training_memory,
 )
 
 V = 61
@@ -105,75 +101,3 @@ def test_the_saving_is_the_formula() -> None:
 @pytest.mark.parametrize("change", [{"d_ff": 64}, {"num_layers": 3}, {"family": "gpt2"}])
 def test_there_is_no_formula_where_more_than_the_tie_differs(change: dict[str, Any]) -> None:
     assert expected_saving(settings(), settings(tying="in-out", **change), V) is None
-
-
-def test_memory_starts_with_sixteen_bytes_a_parameter() -> None:
-    total = ledger_of(settings(), V).total
-    memory = training_memory(settings(), V)
-    assert memory.weights + memory.gradients + memory.moments == 16 * total
-    assert memory.copies == 0
-    assert memory.total > 16 * total
-
-
-def test_memory_grows_with_the_micro_batch_and_not_with_the_batch() -> None:
-    one = training_memory(settings(64, 8), V)
-    assert training_memory(settings(640, 8), V) == one
-    assert one.accumulates
-    # Gradients of earlier micro-batches lie beside the activations.
-    assert one.total > training_memory(settings(8), V).total
-    assert training_memory(settings(64, 16), V).activations == 2 * one.activations
-
-
-def test_bf16_halves_activations_and_adds_copies() -> None:
-    full = training_memory(settings(family="gpt2"), V, "fp32")
-    half = training_memory(settings(family="gpt2"), V, "bf16")
-    assert 2 * half.activations == full.activations
-    assert half.copies > 0
-
-
-def test_the_full_logits_never_count() -> None:
-    vocab_size, tokens = 131_072, 8192
-    many = settings(tokens, d_model=256, num_layers=2, tying="in-out")
-    memory = training_memory(many, vocab_size)
-    assert memory.head < tokens * vocab_size * 4 / 10
-
-
-def test_constants_are_those_of_the_head_loss() -> None:
-    from tyro_cli.models import head_loss
-
-    assert (HEAD_CHUNK_BYTES, HEAD_SLICE_BYTES) == (head_loss.CHUNK_BYTES, head_loss.SLICE_BYTES)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_activations_are_what_the_real_model_keeps(
-    family: str, dropout: float, precision: str
-) -> None:
-    """The estimate counts the bytes that autograd saves, to within 5 %."""
-    import torch
-
-    from tyro_cli.models.language_model import build_model
-    from tyro_cli.models.layers import Dropout
-
-    one = settings(64, family=family, dropout=dropout, d_model=64, num_layers=3)
-    model = build_model(one.model, V, 8, seed=0)
-    kept = {parameter.untyped_storage().data_ptr(): 0 for parameter in model.parameters()}
-    if family == "llama":
-        kept[model.rotary_2TK.untyped_storage().data_ptr()] = 0
-    alive = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept.setdefault(storage.data_ptr(), storage.nbytes())
-        alive.append(tensor)  # so that no address is used twice
-        return tensor
-
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    tokens_BT = torch.arange(64).view(8, 8) % V
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.hidden(tokens_BT, dtype, Dropout(0, torch.device("cpu")))
-    memory: TrainingMemory = training_memory(one, V, precision)  # type: ignore[arg-type]
-    # Autograd keeps the copies of the blocks' matrices, not the head's, which is not run here.
-    copies = memory.copies - 2 * V * 64 if precision == "bf16" else 0
-    assert memory.activations + copies == pytest.approx(sum(kept.values()), rel=0.05)

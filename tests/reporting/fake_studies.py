@@ -52,8 +52,8 @@ def make_study(
             "name": name,
             "family": "all",
             "factors": {
-                factor: {"keys": [f"key.{factor}"], "levels": levels}
-                for factor, levels in factors.items()
+                factor: {"order": order, "keys": [f"key.{factor}"], "levels": levels}
+                for order, (factor, levels) in enumerate(factors.items())
             },
             "points": records,
             "arms": ["untied", "tied"],

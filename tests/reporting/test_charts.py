@@ -122,7 +122,7 @@ def test_nothing_is_drawn_of_scores_where_all_cells_diverged(tmp_path):
 
 def test_the_factor_charts_show_both_arms_at_every_level(study_folder):
     charts = {c.name: c for c in study_page(load_study_records(study_folder)).charts()}
-    chart = charts["factor-2-1"]
+    chart = charts["factor-1-1"]
     assert chart.title == "Bits per byte along vocabulary at data 0.5"
     assert [(row["level"], row["arm"]) for row in chart.data.rows] == [
         *(("61", "untied"), ("122", "untied"), ("61", "tied"), ("122", "tied"))

@@ -30,7 +30,7 @@ def test_the_verdict_comes_first_in_a_sentence_with_its_interval(run_report):
 
 def test_a_study_says_the_verdict_of_every_point(study_report):
     verdict = parse(study_report.html).all("main")[0].children[0].text()
-    for levels in ("data 0.5, vocabulary 61", "data 1.0, vocabulary 122"):
+    for levels in ("vocabulary 61, data 0.5", "vocabulary 122, data 1.0"):
         assert f"{levels}:" in verdict
     assert verdict.count("adjusted by Holm: p") == 4
     assert "No contrast changes its sign along a factor." in verdict

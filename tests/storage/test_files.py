@@ -144,7 +144,10 @@ def test_an_error_without_a_number_or_remedy_still_has_words(tmp_path):
         (b"[" * 66 + b"]" * 66, "deeper than 64"),
         (b'{"a":' * 66 + b"1" + b"}" * 66, "deeper than 64"),
         (b"[" * 10_000 + b"]" * 10_000, "deeper than 64"),
-        (b"[" * 10_000_000, "deeper than 64"),
+        (b"[" * 1_000_000, "deeper than 64"),
+        (b"[" * 10_000_000, "more than 1,000,000 values"),
+        (b"[" + b"{}," * 1_000_000 + b"{}]", "more than 1,000,000 values"),
+        (b"[" + b"1," * 1_000_000 + b"1]", "more than 1,000,000 values"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -157,6 +160,12 @@ def test_json_that_is_not_ours_is_refused_quickly(tmp_path, data, problem):
     assert time.monotonic() - start < 1
     assert str(path) in caught.value.message
     assert len(caught.value.message) < 1000
+
+
+def test_json_of_a_million_values_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" + b"1," * 999_998 + b"1]")
+    assert len(files.read_json(path)) == 999_999
 
 
 def test_no_descriptor_stays_open(tmp_path):

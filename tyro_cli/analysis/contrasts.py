@@ -318,7 +318,8 @@ def _extended_after_looking(run: RunRecords, arm: str, baseline: str) -> bool:
     planned: set[tuple[str, int]] = set()
     for plan in run.manifest.plans:
         before = _seeds_of_both(planned, arm, baseline)
-        planned |= {(name, seed) for name in plan.arms for seed in plan.seeds}
+        # In a study only its own seeds count, whatever else the run was extended by.
+        planned |= {(name, seed) for name in plan.arms for seed in plan.seeds} & run.cells.keys()
         if plan.after_results and before and _seeds_of_both(planned, arm, baseline) - before:
             return True
     return False

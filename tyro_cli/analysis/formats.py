@@ -5,6 +5,7 @@ their sums, components sum to their total). Types are strict: "3" is no number. 
 does not know are ignored. Reading files and comparing records with each other is left to `records`.
 """
 
+import json
 import math
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,9 @@ Metric = Literal[
 
 FORMAT = 1
 """Version of manifest.json and result.json that is read."""
+
+WHOLE_STUDY = "all"
+"""The family of a study whose contrasts are all tested as one."""
 
 SUM_TOLERANCE = 1e-6
 """Relative room for rounding where a recorded number must equal one computed from other records."""
@@ -277,8 +281,9 @@ class Manifest(Record):
 
 
 class FactorRecord(Record):
-    """One factor of a study: the keys that it sets, and its levels in order."""
+    """One factor of a study: its place among them, the keys that it sets, its levels in order."""
 
+    order: Count
     keys: list[str] = Field(min_length=1)
     levels: list[Any] = Field(min_length=1)
 
@@ -313,6 +318,11 @@ class StudyManifest(Record):
             for name, level in point.levels.items():
                 if level not in self.factors[name].levels:
                     raise ValueError(f"points[{index}].levels.{name} is no level of the factor")
+        levels = {json.dumps(point.levels, sort_keys=True) for point in self.points}
+        if len(levels) < len(self.points):
+            raise ValueError("two points have the same levels")
+        if self.family != WHOLE_STUDY and self.family not in self.factors:
+            raise ValueError(f"family {self.family!r} is neither all nor one of the factors")
         if self.baseline not in self.arms:
             raise ValueError(f"baseline {self.baseline!r} is not one of the arms")
         return self

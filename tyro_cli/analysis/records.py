@@ -34,8 +34,8 @@ from tyro_cli.storage.names import inside
 Status = Literal["done", "diverged", "unfinished"]
 DocumentUnit = Literal["words", "tokens"]
 
-MAX_DOCUMENTS_BYTES = 1 << 30
-"""Largest uncompressed documents.npz that is read: 16 million documents, far beyond any corpus."""
+MAX_DOCUMENTS_BYTES = 128 * 2**20
+"""Largest uncompressed documents.npz that is read: two million documents, far beyond any corpus."""
 
 REMEDY = (
     "Restore the file from a copy, or move the cell's folder aside and train the cell again with "
@@ -320,7 +320,9 @@ def _read_document_scores(path: Path, split: Split) -> DocumentScores:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_DOCUMENTS_BYTES:
-                raise _damaged(path, "it holds more than 1 GiB of numbers")
+                raise _damaged(
+                    path, f"it holds more than {MAX_DOCUMENTS_BYTES >> 20} MiB of numbers"
+                )
         with np.load(path, allow_pickle=False) as content:
             for name in ("nats", "tokens", "words", "bytes"):
                 key = f"{split}_{name}"

@@ -5,7 +5,7 @@ computed (text, words, tokenizer, context, stride, precision, protocol) are equa
 Comparing anyway is the user's explicit wish (`force`), and is said beside the numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tyro_cli.analysis.formats import CellResult, Split
 from tyro_cli.errors import RunFolderError
@@ -55,6 +55,31 @@ def refuse_mixed_signatures(metric: str, signatures: Signatures, *, force: bool 
         "Compare runs with one evaluation, name a metric they share with --metric "
         "(bits_per_byte compares across tokenizers), or insist with --force.",
     )
+
+
+def withheld_metrics(
+    results: Mapping[str, CellResult], metrics: Sequence[str], between: str, *, force: bool = False
+) -> tuple[set[str], list[str]]:
+    """Find the metrics whose test numbers may not stand in one column, and say why.
+
+    Args:
+        results: Every result of the table, by its label.
+        metrics: The metrics of the columns.
+        between: What the numbers of a column belong to, for the note: `runs` or `points`.
+        force: Leave nothing out, and say that.
+
+    Returns:
+        The metrics to leave out, and a note for each that does not compare.
+    """
+    withheld: set[str] = set()
+    notes = []
+    for metric in metrics:
+        difference = mixed_signatures(signatures_of(results, "test", metric))
+        if results and difference:
+            said = "Forced" if force else "Left out"
+            notes.append(f"{said}: {metric} does not compare between {between}: {difference}.")
+            withheld |= set() if force else {metric}
+    return withheld, notes
 
 
 def _difference(first: str, other: str) -> str:

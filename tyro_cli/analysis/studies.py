@@ -1,26 +1,37 @@
 """A study: the records of its runs, its contrasts by point, their families and crossovers.
 
 Invariant: only the arms and seeds that the study planned enter, whatever else its runs hold, and
-every planned contrast counts in its family, also one that has no p. Which run holds a point is
-what the study's manifest says, by content; the runs lie beside the study's folder.
+every planned contrast counts in its family, also one that has no p or a diverged pair. Which run
+holds a point is what the study's manifest says, by content; the runs lie beside the study's folder.
 """
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tyro_cli.analysis.contrasts import Contrast
-from tyro_cli.analysis.formats import FactorRecord, PointRecord, ShardRecord, StudyManifest
+from tyro_cli.analysis.formats import (
+    WHOLE_STUDY,
+    FactorRecord,
+    PointRecord,
+    ShardRecord,
+    StudyManifest,
+)
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.statistics import holm_adjusted
 from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict
+from tyro_cli.config.studies import level_text
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.names import inside
 
-WHOLE_STUDY = "all"
+STUDY_REMEDY = (
+    "Restore the file from a copy, or move the study's folder aside and run the same wtie sweep "
+    "command again: the cells lie in the runs beside it and are found there."
+)
 NO_P = 1.0
 """What a planned contrast without a p counts as, so that a family is never smaller than planned."""
 
@@ -52,7 +63,7 @@ class StudyRecords:
     @property
     def factors(self) -> dict[str, FactorRecord]:
         """The factors in the order of the study file."""
-        return self.manifest.factors
+        return _in_order(self.manifest.factors)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class StudyContrast:
     family: FamilyPs
     verdict: Verdict
 
+    @property
+    def where(self) -> str:
+        """The point in words: `vocabulary 1024, data 0.1`."""
+        return ", ".join(f"{name} {level_text(level)}" for name, level in self.levels.items())
+
 
 def is_study(folder: Path) -> bool:
     """Say whether a folder is a study's."""
@@ -86,7 +102,7 @@ def load_study_records(folder: Path) -> StudyRecords:
 
     Raises:
         RunFolderError: The folder is not a study's, a run beside it is another one than the study
-            names, or its shards do not belong together.
+            names or was not planned with its arms and seeds, or its shards do not belong together.
         DamagedRecord: A file does not say what it must.
         NothingMatched: None of its runs is there.
     """
@@ -95,15 +111,17 @@ def load_study_records(folder: Path) -> StudyRecords:
             f"{folder} is not a study folder: it has no study.yaml",
             "name a folder that `wtie sweep` wrote, for example runs/NAME-HASH",
         )
-    manifest = parse_record(StudyManifest, folder / "manifest.json")
+    manifest = parse_record(StudyManifest, folder / "manifest.json", STUDY_REMEDY)
     check_shards(folder, manifest.study_id)
     points, missing = [], []
+    factors = _in_order(manifest.factors)
     for point in manifest.points:
         run_folder = _run_folder(folder, point)
         if not (run_folder / "manifest.json").is_file():
             missing.append(point.run)
             continue
-        points.append(PointRun(point.levels, _load_point(run_folder, point, manifest)))
+        levels = {name: point.levels[name] for name in factors}
+        points.append(PointRun(levels, _load_point(run_folder, point, manifest)))
     if not points:
         raise NothingMatched(
             f"{folder}: none of its {len(manifest.points)} runs is there",
@@ -111,6 +129,11 @@ def load_study_records(folder: Path) -> StudyRecords:
             "run the same wtie sweep command again",
         )
     return StudyRecords(folder, manifest, tuple(points), tuple(missing))
+
+
+def _in_order(factors: Mapping[str, FactorRecord]) -> dict[str, FactorRecord]:
+    """Return the factors as the study file orders them; a JSON file sorts its keys."""
+    return dict(sorted(factors.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def _run_folder(folder: Path, point: PointRecord) -> Path:
@@ -128,12 +151,15 @@ def _load_point(run_folder: Path, point: PointRecord, manifest: StudyManifest) -
             f"not {point.run_id[:16]}",
             "move it away and run the same wtie sweep command again",
         )
-    cells = {
-        (arm, seed): cell
-        for (arm, seed), cell in run.cells.items()
-        if arm in manifest.arms and seed in manifest.seeds
-    }
-    return replace(run, cells=cells)
+    wanted = {(arm, seed) for arm in manifest.arms for seed in manifest.seeds}
+    if absent := sorted(wanted - run.cells.keys()):
+        arm, seed = absent[0]
+        raise RunFolderError(
+            f"{run_folder} was not planned with all arms and seeds of the study: it has no {arm}, "
+            f"seed {seed} ({len(absent)} cells in all)",
+            "run the same wtie sweep command again",
+        )
+    return replace(run, cells={key: cell for key, cell in run.cells.items() if key in wanted})
 
 
 def check_shards(folder: Path, study_id: str) -> tuple[ShardRecord, ...]:
@@ -196,25 +222,38 @@ def study_contrasts(study: StudyRecords, *, force: bool = False) -> tuple[StudyC
 
 def _families(study: StudyRecords, found: Sequence[tuple[PointRun, Contrast]]) -> list[FamilyPs]:
     """Return each contrast's adjusted p values, in order."""
-    by = study.manifest.family
+    manifest = study.manifest
     members: dict[str, list[int]] = {}
     for index, (point, _) in enumerate(found):
-        name = "a family" if by == WHOLE_STUDY else f"the family of {by} {point.levels[by]}"
-        members.setdefault(name, []).append(index)
+        members.setdefault(_family_name(manifest, point.levels), []).append(index)
+    missing_points = Counter(
+        _family_name(manifest, point.levels)
+        for point in manifest.points
+        if point.run in study.missing
+    )
     adjusted: list[FamilyPs | None] = [None] * len(found)
     for name, indices in members.items():
         contrasts = [found[index][1] for index in indices]
-        better = holm_adjusted([_or_one(one.t_p) for one in contrasts])
+        missing = [NO_P] * (missing_points[name] * (len(manifest.arms) - 1))
+        better = holm_adjusted([_counted(one, one.t_p) for one in contrasts] + missing)
         equivalent = holm_adjusted(
-            [_or_one(_equivalence_p(one, study.manifest.margin)) for one in contrasts]
+            [_counted(one, _equivalence_p(one, manifest.margin)) for one in contrasts] + missing
         )
-        for index, first, second in zip(indices, better, equivalent, strict=True):
-            adjusted[index] = FamilyPs(first, second, len(indices), name)
+        for index, first, second in zip(indices, better, equivalent, strict=False):
+            adjusted[index] = FamilyPs(first, second, len(better), name)
     return [one for one in adjusted if one is not None]
 
 
-def _or_one(p: float | None) -> float:
-    return NO_P if p is None else p
+def _family_name(manifest: StudyManifest, levels: Mapping[str, Any]) -> str:
+    by = manifest.family
+    if by == WHOLE_STUDY:
+        return "a family"
+    return f"the family of {by} {level_text(levels[by])}"
+
+
+def _counted(contrast: Contrast, p: float | None) -> float:
+    """Return what a contrast counts as; with a diverged pair it is not the one planned."""
+    return NO_P if p is None or contrast.diverged else p
 
 
 def _equivalence_p(contrast: Contrast, margin: float) -> float | None:
@@ -239,13 +278,18 @@ def crossovers(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> tuple
             if established:
                 sentences.append(f"Crossover of {where}: {established}.")
                 continue
-            for first, second in itertools.pairwise(ordered):
-                one, other = first.contrast.mean, second.contrast.mean
-                if one is not None and other is not None and one * other < 0:
+            # A mean of zero, or none yet, has no sign: the change lies across it.
+            signed = [
+                (level_text(one.levels[name]), one.contrast.mean)
+                for one in ordered
+                if one.contrast.mean
+            ]
+            for (first, one_mean), (second, other_mean) in itertools.pairwise(signed):
+                if (one_mean > 0) != (other_mean > 0):
                     sentences.append(
                         f"{where[0].upper()}{where[1:]}: the sign of the mean changes between "
-                        f"{first.levels[name]} ({one:+.4f}) and {second.levels[name]} "
-                        f"({other:+.4f}), not established."
+                        f"{first} ({one_mean:+.4f}) and {second} ({other_mean:+.4f}), "
+                        "not established."
                     )
     return tuple(sentences)
 
@@ -258,7 +302,7 @@ def _lines(
     lines: dict[tuple[str, str], dict[int, StudyContrast]] = {}
     for one in contrasts:
         elsewhere = ", ".join(
-            f"{key} {level}" for key, level in one.levels.items() if key != factor
+            f"{key} {level_text(level)}" for key, level in one.levels.items() if key != factor
         )
         line = lines.setdefault((one.contrast.arm, elsewhere), {})
         line[levels.index(one.levels[factor])] = one
@@ -272,7 +316,7 @@ def _established(ordered: Sequence[StudyContrast], factor: str) -> str:
     for first, second in itertools.pairwise(decided):
         if first.verdict.winner != second.verdict.winner:
             return (
-                f"{first.verdict.winner} better at {first.levels[factor]}, "
-                f"{second.verdict.winner} better at {second.levels[factor]}"
+                f"{first.verdict.winner} better at {level_text(first.levels[factor])}, "
+                f"{second.verdict.winner} better at {level_text(second.levels[factor])}"
             )
     return ""

@@ -1,8 +1,9 @@
 """The tables of a study: what every arm reached at every point, and every contrast in its family.
 
 Invariant: as for the tables of a run, a pure function of the records, without times; every planned
-point and contrast has a row. A metric whose signatures differ between points is left out and said
-so, because its numbers would stand beside each other.
+contrast has a row or, where its run is not there, is counted below the table. A metric whose
+signatures differ between points is left out and said so, because its numbers would stand beside
+each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
-from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
-from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
+from tyro_cli.analysis.signatures import withheld_metrics
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.config.studies import level_text
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -22,24 +24,28 @@ METRICS = (
 )
 
 
-def study_tables(study: StudyRecords, *, force: bool = False) -> dict[str, Table]:
+def study_tables(
+    study: StudyRecords, contrasts: Sequence[StudyContrast], *, force: bool = False
+) -> dict[str, Table]:
     """Return every table of a study by its name.
 
     Args:
         study: The records.
+        contrasts: What `study_contrasts` says of it.
         force: Set numbers of different signature beside each other.
-
-    Raises:
-        RunFolderError: Numbers of one point have different signatures, and `force` is not set.
     """
-    contrasts = study_contrasts(study, force=force)
     tables = (results_table(study, force=force), family_table(study, contrasts))
     return {table.name: table for table in tables}
 
 
 def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     """Return points by arms: parameters, and means over seeds at the best-valid checkpoint."""
-    withheld, notes = _withheld(study, force=force)
+    results = {
+        f"{', '.join(map(level_text, point.levels.values()))} {result.arm}": result
+        for point in study.points
+        for result in point.run.results()
+    }
+    withheld, notes = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
     rows = []
     for point in study.points:
         baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
@@ -63,8 +69,8 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         tuple(rows),
         (
             "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
-            "exp(mean nats). Saved: parameters fewer than the baseline arm, of its own. Gap: nats "
-            "per token, valid minus a part of train, at the best and at the last step.",
+            "exp(mean nats). Saved: the share of the baseline's parameters that an arm does without. "
+            "Gap: nats per token, valid minus a part of train, at the best and at the last step.",
             *notes,
             *_missing_notes(study),
         ),
@@ -75,14 +81,14 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
     """Return every decisive contrast with its p values, adjusted within its family."""
     notes = [*crossovers(study, contrasts)]
     several = [name for name, factor in study.factors.items() if len(factor.levels) > 1]
-    if several and not notes:
+    if several and not notes and all(one.contrast.mean is not None for one in contrasts):
         notes = [f"No contrast changes its sign along {' or '.join(several)}."]
     notes.append(
         "Differences are arm - baseline in test nats, lower is better, with paired t intervals "
         "over seeds, not adjusted. The p values are adjusted by Holm within the family "
         f"(`family: {study.manifest.family}`): `better` needs the adjusted t p at most .05, "
-        "`equivalent` the adjusted equivalence p at most .05. A planned contrast without a p "
-        "counts in its family as p = 1."
+        "`equivalent` the adjusted equivalence p at most .05. A planned contrast that has no p, "
+        "or a diverged pair, counts in its family as p = 1."
     )
     extended = [one for one in contrasts if one.verdict.extended]
     if extended:
@@ -118,7 +124,7 @@ def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
 
 
 def _levels(levels: Mapping[str, Any]) -> dict[str, CellValue]:
-    return {f"level {name}": str(level) for name, level in levels.items()}
+    return {f"level {name}": level_text(level) for name, level in levels.items()}
 
 
 def _result_row(
@@ -178,26 +184,6 @@ def _contrast_row(one: StudyContrast) -> Row:
         "equivalence_p": one.equivalence_p,
         "equivalence_p_holm": one.family.equivalent,
     }
-
-
-def _withheld(study: StudyRecords, *, force: bool) -> tuple[set[str], list[str]]:
-    """Return the metrics that were not computed in one way at all points, and why."""
-    results = {
-        f"{', '.join(str(level) for level in point.levels.values())} {result.arm}": result
-        for point in study.points
-        for result in point.run.results()
-    }
-    withheld, notes = set(), []
-    for column in METRICS:
-        difference = mixed_signatures(signatures_of(results, "test", column.key))
-        if results and difference:
-            notes.append(
-                f"{'Forced' if force else 'Left out'}: {column.key} does not compare between "
-                f"points: {difference}."
-            )
-            if not force:
-                withheld.add(column.key)
-    return withheld, notes
 
 
 def _missing_notes(study: StudyRecords) -> list[str]:

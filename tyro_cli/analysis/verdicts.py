@@ -1,9 +1,10 @@
 """The verdict: what a contrast allows one to say, in words (DESIGN, section 10).
 
-Invariant: the 95 % interval and the 90 % equivalence interval over seeds decide, and nothing else;
-p values never do. A verdict is withheld as soon as a planned pair diverged, because a verdict over
-the survivors would be about other runs than those planned. It says what its interval is over, at
-which learning rates, and what is missing. docs/STATISTICS.md explains every kind.
+Invariant: the 95 % interval and the 90 % equivalence interval over seeds decide; in a study the p
+values adjusted within the family must agree, and no other p value decides anything. A verdict is
+withheld as soon as a planned pair diverged, because a verdict over the survivors would be about
+other runs than those planned. It says what its interval is over, at which learning rates, and what
+is missing. docs/STATISTICS.md explains every kind.
 """
 
 import math

@@ -44,10 +44,10 @@ def report(
     """
     if output is not None:
         _check_output(output, folders)
-    from tyro_cli.reporting.drawing import require_renderer
+    from tyro_cli.reporting.drawing import renderer
     from tyro_cli.reporting.folders import write_report
 
-    require_renderer()
+    renderer()  # before any work is done
     written = []
     for folder in folders:
         page, pictures = write_report(folder, output, force=force)

@@ -1,69 +1,157 @@
 """`wtie runs`: which runs there are, what one of them holds, and whether all of it is sound.
 
-A listing never fails because of one run: what cannot be read is named in its row. Sizes and ages
-are those of the folder on disk.
+What a folder is, its row and its tags are `run_folders`' matter. Removing asks first, and nothing
+else here changes a record.
 """
 
 import shlex
-import time
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tyro_cli.cli.options import (
-    RUNS_ROOT,
-    JsonOption,
-    OutOption,
-    RunArgument,
-    folder_bytes,
-    list_runs,
-    newest_run,
+from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, RunArgument, newest_run
+from tyro_cli.cli.run_folders import (
+    STATES,
+    age_in_words,
+    change_tags,
+    check_removable,
+    fits,
+    list_folders,
+    remove_folder,
+    summary_of,
 )
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.cli.tables import draw_table
-from tyro_cli.errors import WtieError
+from tyro_cli.errors import UsageError
 
 app = typer.Typer(
-    help="List the runs, show one, or verify one.", no_args_is_help=True, rich_markup_mode=None
+    help="List runs and studies, show, tag, remove or verify one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
 @app.command("ls")
-def list_(out: OutOption = RUNS_ROOT, as_json: JsonOption = False) -> None:
-    """List the runs: arms, seeds, age, size, verdict.
+def list_(
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="PATTERN", help="Only names like this: quick*.")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="Only what has this tag.")
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state", metavar="STATE", help="Only done, unfinished, diverged or damaged."
+        ),
+    ] = None,
+    out: OutOption = RUNS_ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs and studies: arms, seeds, age, size, verdict.
 
-    Seeds are those done in every arm, of those planned.
+    The newest come first. Seeds are those done in every arm, of those planned.
     """
-    records = [_summary(folder) for folder in reversed(list_runs(out))]
+    if state is not None and state not in STATES:
+        raise UsageError(f"--state {state!r} is unknown", f"one of {', '.join(STATES)}")
+    records = [
+        record
+        for folder in list_folders(out)
+        if fits(record := summary_of(folder), name, tag, state)
+    ]
     if as_json:
         print_json(records)
         return
     if not records:
-        print_line(f"{out} holds no run; train one: wtie train --config configs/quickstart.yaml")
+        filtered = (name, tag, state) != (None, None, None)
+        hint = "train one: wtie train --config configs/quickstart.yaml"
+        print_line(f"{out} holds no run" + (" that fits" if filtered else f"; {hint}"))
         return
     from tyro_cli.analysis.columns import Column, Table
 
     rows = tuple(
         {
             "run": record["name"],
+            "kind": record["kind"],
             "arms": ", ".join(record["arms"]),
             "seeds": f"{record['seeds_done']}/{record['seeds_planned']}",
-            "age": _age(record["age_seconds"]),
+            "age": age_in_words(record["age_seconds"]),
             "size": record["bytes"],
-            "verdict": record["problem"] or "; ".join(record["verdicts"].values()),
+            "tags": ", ".join(record["tags"]),
+            "verdict": record["problem"] or _verdicts_in_words(record["verdicts"]),
         }
         for record in records
     )
     columns = (
         Column("run", "run"),
+        Column("kind", "kind"),
         Column("arms", "arms"),
         Column("seeds", "seeds"),
         Column("age", "age"),
         Column("size", "size", "bytes"),
+        *([Column("tags", "tags")] if any(record["tags"] for record in records) else []),
         Column("verdict", "verdict"),
     )
     draw_table(Table("runs", f"Runs under {out}", columns, rows))
+
+
+def _verdicts_in_words(verdicts: dict[str, str]) -> str:
+    """Return the verdicts of a run, or how often a study has each."""
+    texts = list(verdicts.values())
+    if len(texts) < 3:
+        return "; ".join(texts)
+    return "; ".join(f"{texts.count(text)} {text}" for text in dict.fromkeys(texts))
+
+
+@app.command("tag")
+def tag_(
+    run: RunArgument,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Words to find it by.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away instead.")] = False,
+) -> None:
+    """Give a run or study tags to find it by, or take them away."""
+    check_removable(run)
+    now = change_tags(run, tags, remove=remove)
+    print_line(f"{run}: {', '.join(now) or 'no tags'}")
+
+
+@app.command("rm")
+def remove(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs or studies to remove.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")
+    ] = False,
+) -> None:
+    """Remove runs or studies for good, after asking.
+
+    Removing a study keeps the runs that hold its cells.
+    """
+    for folder in runs:
+        check_removable(folder)
+    for folder in runs:
+        record = summary_of(folder)
+        size = f"{record['bytes'] / 2**20:,.1f} MiB"
+        what = f"{record['kind']}, {size}, {age_in_words(record['age_seconds'])} old"
+        print_line(f"{folder}: {what}")
+    if dry_run:
+        return
+    if not yes and not _confirmed(len(runs)):
+        print_line("nothing was removed")
+        return
+    for folder in runs:
+        remove_folder(folder)
+        print_line(f"removed {folder}")
+
+
+def _confirmed(number: int) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("removing asks first, and there is no terminal to ask", "add --yes")
+    return typer.confirm(f"remove {'it' if number == 1 else f'these {number}'} for good?", err=True)
 
 
 @app.command("show")
@@ -82,9 +170,9 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         for cell in records.cells.values()
     ]
     if as_json:
-        print_json({**_summary(run), "cells": cells, "manifest": manifest})
+        print_json({**summary_of(run), "cells": cells, "manifest": manifest})
         return
-    summary = _summary(run)
+    summary = summary_of(run)
     print_line(f"run: {run}")
     print_line(f"size: {summary['bytes']:,} bytes")
     print_line(f"command: {shlex.join(map(str, manifest.get('command') or []))}")
@@ -140,34 +228,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    """Return one row of the listing; `problem` says why a run could not be read."""
-    from tyro_cli.analysis.records import load_run
-    from tyro_cli.analysis.verdicts import verdict_of_run
-
-    record: dict[str, Any] = {
-        "name": folder.name,
-        "arms": [],
-        "seeds_done": 0,
-        "seeds_planned": 0,
-        "age_seconds": round(max(0.0, time.time() - (folder / "manifest.json").stat().st_mtime)),
-        "bytes": folder_bytes(folder),
-        "verdicts": {},
-        "problem": "",
-    }
-    try:
-        run = load_run(folder)
-        planned = {seed for _, seed in run.cells}
-        done = {key for key, cell in run.cells.items() if cell.status != "unfinished"}
-        record["arms"] = list(run.arms)
-        record["seeds_done"] = sum(all((arm, seed) in done for arm in run.arms) for seed in planned)
-        record["seeds_planned"] = len(planned)
-        record["verdicts"] = {arm: v.text for arm, v in verdict_of_run(run).items()}
-    except WtieError as error:
-        record["problem"] = error.message
-    return record
-
-
 def _in_words(value: Any) -> str:
     """Return a record's value on one line."""
     if value is None:
@@ -177,10 +237,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_in_words, value))
     return str(value)
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return "now"

@@ -24,7 +24,7 @@ from tyro_cli.cli.options import (
     parse_count,
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
-from tyro_cli.cli.tables import draw_study
+from tyro_cli.cli.tables import compare_study, draw_study
 
 if TYPE_CHECKING:
     from tyro_cli.analysis.studies import StudyRecords
@@ -108,32 +108,29 @@ def _dry_run(request: Any, *, as_json: bool) -> None:
 
 
 def _sweep(request: Any, *, as_json: bool) -> None:
-    from tyro_cli.analysis.rendering import table_record, write_tables
+    from tyro_cli.analysis.rendering import write_tables
     from tyro_cli.analysis.studies import load_study_records
-    from tyro_cli.analysis.study_tables import study_tables
     from tyro_cli.experiments.sweep import sweep_study
 
     outcome = sweep_study(request)
     if outcome.trained_cells == 0 and not outcome.failed:
         warn(f"all {outcome.done_cells} cells were trained before; nothing to do")
-    study = load_study_records(outcome.folder)
-    tables = study_tables(study)
-    write_tables(outcome.folder, tables)
-    _write_tables_of_runs(study)
+    compared = compare_study(load_study_records(outcome.folder))
+    write_tables(outcome.folder, compared.tables)
+    _write_tables_of_runs(compared.study)
     if as_json:
         print_json(
             {
-                "study_folder": str(outcome.folder),
                 "planned_cells": outcome.planned_cells,
                 "trained_cells": outcome.trained_cells,
                 "done_cells": outcome.done_cells,
                 "failed": list(outcome.failed),
                 "diverged": list(outcome.diverged),
-                "tables": {name: table_record(table) for name, table in tables.items()},
             }
+            | compared.as_record()
         )
     else:
-        draw_study(study, tables)
+        draw_study(compared)
     for cell in outcome.failed:
         warn(f"failed: {cell}")
     for cell in outcome.diverged:

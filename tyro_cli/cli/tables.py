@@ -72,11 +72,7 @@ def compare_run(
             f"{run.folder}: none of its {len(run.cells)} cells is finished",
             "run the same wtie train command again: it resumes",
         )
-    tables = all_tables(run, baseline, metric, force=force)
-    if table is not None:
-        if table not in tables:
-            raise UsageError(f"there is no table {table!r}", f"one of {', '.join(tables)}")
-        tables = {table: tables[table]}
+    tables = _kept(all_tables(run, baseline, metric, force=force), table)
     return Compared(run, tables, verdict_of_run(run, baseline, force=force))
 
 
@@ -112,12 +108,68 @@ def _saving(run: "RunRecords", arm: str, baseline: str) -> str:
     return f"{abs(other - own):,} parameters {sign} ({abs(other - own) / other:.1%})"
 
 
-def draw_study(study: "StudyRecords", tables: dict[str, "Table"]) -> None:
+@dataclass(frozen=True)
+class ComparedStudy:
+    """What is shown of one study.
+
+    Attributes:
+        study: The records.
+        tables: The tables by name, in the order shown.
+        verdicts: The verdict on every arm but the baseline at every point, by point and arm.
+    """
+
+    study: "StudyRecords"
+    tables: dict[str, "Table"]
+    verdicts: dict[str, "Verdict"]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the tables and verdicts as one JSON object."""
+        from tyro_cli.analysis.rendering import table_record
+
+        return {
+            "study": str(self.study.folder),
+            "name": self.study.manifest.name,
+            "tables": {name: table_record(table) for name, table in self.tables.items()},
+            "verdicts": {where: verdict.as_record() for where, verdict in self.verdicts.items()},
+        }
+
+
+def compare_study(
+    study: "StudyRecords", *, table: str | None = None, force: bool = False
+) -> ComparedStudy:
+    """Compute the tables and verdicts of one study.
+
+    Args:
+        study: The records.
+        table: The name of the one table to keep; all where None.
+        force: Set numbers of different signature beside each other.
+
+    Raises:
+        UsageError: There is no such table.
+    """
+    from tyro_cli.analysis.studies import study_contrasts
+    from tyro_cli.analysis.study_tables import study_tables
+
+    contrasts = study_contrasts(study, force=force)
+    tables = study_tables(study, contrasts, force=force)
+    verdicts = {f"{one.where}, {one.contrast.arm}": one.verdict for one in contrasts}
+    return ComparedStudy(study, _kept(tables, table), verdicts)
+
+
+def _kept(tables: dict[str, "Table"], name: str | None) -> dict[str, "Table"]:
+    if name is None:
+        return tables
+    if name not in tables:
+        raise UsageError(f"there is no table {name!r}", f"one of {', '.join(tables)}")
+    return {name: tables[name]}
+
+
+def draw_study(compared: ComparedStudy) -> None:
     """Draw the tables of a study, and say where it lies."""
-    for table in tables.values():
+    for table in compared.tables.values():
         draw_table(table)
         print_line()
-    print_line(f"study: {study.folder}")
+    print_line(f"study: {compared.study.folder}")
 
 
 def draw_table(table: "Table") -> None:

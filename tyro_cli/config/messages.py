@@ -156,7 +156,8 @@ def translate(
         else:
             at_key = detail["loc"][-1:] == ("[key]",)
             message = _value_message(kind, context, detail)
-            if kind == "dict_type" and detail["input"] is None and len(path) == 2:
+            is_arm = len(path) == 2 and path[0] == "arms"
+            if kind == "dict_type" and detail["input"] is None and is_arm:
                 message = "is an empty arm; write {} for the base as it stands"
             problems.append(([path], message, at_key))
     return problems

@@ -35,14 +35,23 @@ def apply_overrides(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Pr
     """
     problems: list[Problem] = []
     for number, text in enumerate(overrides):
-        short = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
-        label = "command line: " + "".join(c if c.isprintable() else " " for c in short)
-        place = Place(Source(label, (), _FIRST_ORDER + number), 0, 0, 1)
         try:
-            root = _apply(root, text, place, problems)
+            root = _apply(root, text, place_of(text, number), problems)
         except FatalProblem as error:
             problems.append(error.problem)
     return root, problems
+
+
+def place_of(text: str, number: int) -> Place:
+    """Return the place of the command line's `key=value` of that number, from 0."""
+    short = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    label = "command line: " + "".join(c if c.isprintable() else " " for c in short)
+    return Place(Source(label, (), _FIRST_ORDER + number), 0, 0, 1)
+
+
+def key_of(text: str) -> str:
+    """Return the dotted key of a `key=value`."""
+    return text.partition("=")[0].strip()
 
 
 def _apply(root: Node, text: str, place: Place, problems: list[Problem]) -> Node:

@@ -38,7 +38,16 @@ BYTE_VOCAB_SIZE = 257
 
 # What else lies in a run folder beside the arms (DESIGN 11): an arm of that name would collide.
 RESERVED_ARM_NAMES = frozenset(
-    {"tables", "experiment.yaml", "resolved.yaml", "manifest.json", "tokenizer.json", "report.html"}
+    {
+        "tables",
+        "plots",
+        "experiment.yaml",
+        "resolved.yaml",
+        "manifest.json",
+        "tokenizer.json",
+        "report.html",
+        "tags.json",
+    }
 )
 
 

@@ -22,13 +22,15 @@ from tyro_cli.config.loading import (
     refusal,
 )
 from tyro_cli.config.messages import known_paths, nearest, shown, translate
-from tyro_cli.config.positions import Node, Place, Problem, locate, plain
+from tyro_cli.config.overrides import key_of, place_of
+from tyro_cli.config.positions import ALTERNATIVES, Node, Place, Problem, locate, plain
 from tyro_cli.config.schema import Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
 from tyro_cli.errors import ConfigurationError
 
 WHOLE_STUDY = "all"
 MOST_POINTS = 10_000
+_MOST_SHOWN_LEVELS = 20
 
 SECTIONS = ("data", "model", "training", "evaluation")
 """What a level may set; the rest of an experiment is one for the whole study."""
@@ -59,7 +61,7 @@ class Study(Section):
     for one family at each of its levels."""
 
     seeds: Seeds | None = None
-    """Seeds of every cell, instead of the experiment's own."""
+    """Seeds of every cell, instead of the experiment's own; the command line's come first."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,16 @@ class LoadedStudy:
         return self.path.parent / self.study.experiment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Level:
     label: Any
     values: tuple[tuple[str, Node, Place], ...]
+
+    def in_words(self, factor: str) -> str:
+        """Return which level this is and where it stands in the study."""
+        place = self.values[0][2]
+        where = f"{place.source.label}:{place.line + 1}:{place.column + 1}"
+        return f"the level {level_text(self.label)[:60]} of {factor}, {where}"
 
 
 def level_text(level: Any) -> str:
@@ -139,23 +147,33 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     study = _validate(root, problems)
     assert study is not None
     base_path = path.parent / study.experiment
-    if not base_path.is_file():
+    if not _is_file(base_path):
         place, _ = locate(root, ("experiment",))
-        raise refusal([Problem(place, "experiment", f"there is no file {base_path}")])
+        message = f"there is no file {str(base_path)[:200]}"
+        raise refusal([Problem(place, "experiment", message)])
     base = load_experiment(base_path, overrides)
+    problems += _overridden(study, overrides)
     levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
     excluded = _exclusions(root, study, levels, problems)
+    problems += _set_twice(root, study)
     if problems:
         raise refusal(problems)
-    _check_levels(base_path, overrides, levels)
+    seeds = None if "seeds" in map(key_of, overrides) else study.seeds
     return LoadedStudy(
         study=study,
         points=_points(root, base_path, overrides, levels, excluded),
-        seeds=study.seeds or base.experiment.seeds,
+        seeds=seeds or base.experiment.seeds,
         path=path,
         text=text,
         overrides=tuple(overrides),
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system takes
+        return False
 
 
 def _validate(root: Node, problems: list[Problem]) -> Study | None:
@@ -218,11 +236,54 @@ def _why_not(key: str, values: Sequence[Any], num_levels: int, base: LoadedExper
         return f"holds {len(values)} levels, the factor's first key {num_levels}"
     for name, arm in base.arms.items():
         value: Any = arm.overrides
-        for part in parts:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
+        is_set = True
+        for part in _territory(key).split("."):
+            if not isinstance(value, Mapping):
+                break  # One value for the whole section, which this key is a part of.
+            is_set = part in value
+            if not is_set:
+                break
+            value = value[part]
+        if is_set:
             return f"the arm '{name}' sets this key itself ({shown(value)})"
     return ""
+
+
+def _territory(key: str) -> str:
+    """Return what setting a key replaces: the whole section where its keys exclude each other."""
+    section = ".".join(ALTERNATIVES)
+    return section if key.startswith(f"{section}.") else key
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Say whether a value at one key would replace one at the other, or a part of it."""
+    first, second = f"{_territory(one)}.", f"{_territory(other)}."
+    return first.startswith(second) or second.startswith(first)
+
+
+def _set_twice(root: Node, study: Study) -> list[Problem]:
+    """Return a problem for each key whose levels would lie over those of an earlier one."""
+    problems: list[Problem] = []
+    earlier: list[tuple[str, str]] = []
+    for name, keys in study.factors.items():
+        for key in keys:
+            for other, other_key in earlier:
+                if _overlap(key, other_key):
+                    place, _ = locate(root, ("factors", name, key), at_key=True)
+                    message = f"{other_key} of the factor '{other}' sets this already"
+                    problems.append(Problem(place, f"factors.{name}.{key}", message))
+            earlier.append((name, key))
+    return problems
+
+
+def _overridden(study: Study, overrides: Sequence[str]) -> list[Problem]:
+    """Return a problem for each `key=value` that the levels of a factor would lie over."""
+    return [
+        Problem(place_of(text, number), key_of(text), f"the factor '{name}' sets this key")
+        for number, text in enumerate(overrides)
+        for name, keys in study.factors.items()
+        if any(_overlap(key_of(text), key) for key in keys)
+    ]
 
 
 def _exclusions(
@@ -239,6 +300,8 @@ def _exclusions(
                 guess = nearest(factor, levels)
                 problems.append(Problem(place, path, f"there is no factor {factor!r}{guess}"))
                 continue
+            if not levels[factor]:
+                continue  # What is wrong with the factor has been said.
             named[factor] = wanted if isinstance(wanted, list) else [wanted]
             known = [level.label for level in levels[factor]]
             problems += [
@@ -250,25 +313,6 @@ def _exclusions(
             problems.append(Problem(place, path, "names no factor, so it would exclude everything"))
         found.append(named)
     return found
-
-
-def _check_levels(
-    base_path: Path, overrides: Sequence[str], levels: Mapping[str, list[_Level]]
-) -> None:
-    """Refuse, all at once, every level that the experiment cannot take on its own."""
-    told: dict[str, str] = {}
-    for name, some in levels.items():
-        for level in some:
-            if len(levels) > 1 or len(some) > 1:
-                try:
-                    load_experiment(base_path, overrides, level.values)
-                except ConfigurationError as error:
-                    told.setdefault(error.message, f"level {level_text(level.label)} of {name}")
-    if len(levels) > 1 and len(told) == sum(len(some) for some in levels.values()):
-        return  # Each needs the other's levels: only whole points can be judged.
-    if told:
-        blocks = [f"{message}\n      (the {where})" for message, where in told.items()]
-        raise ConfigurationError("\n".join(blocks), "mend the level, or take it out of the study")
 
 
 def _points(
@@ -285,7 +329,9 @@ def _points(
     if size > MOST_POINTS:
         message = f"the grid has {size:,} points, the most is {MOST_POINTS:,}"
         raise refusal([Problem(place, "factors", message)])
-    points = []
+    points: list[Point] = []
+    refused: list[tuple[tuple[_Level, ...], ConfigurationError]] = []
+    fit: set[_Level] = set()
     for combination in itertools.product(*levels.values()):
         labels = {name: one.label for name, one in zip(levels, combination, strict=True)}
         if any(all(labels[name] in some for name, some in one.items()) for one in excluded):
@@ -294,13 +340,49 @@ def _points(
         try:
             loaded = load_experiment(base_path, overrides, values)
         except ConfigurationError as error:
-            where = ", ".join(f"{name} {level_text(level)}" for name, level in labels.items())
-            raise ConfigurationError(
-                f"{error.message}\n      (the point {where})",
-                "mend the levels, or leave the point out with exclude:",
-            ) from None
+            refused.append((combination, error))
+            continue
+        fit.update(combination)
         points.append(Point(labels, {key: plain(node) for key, node, _ in values}, loaded))
+    if refused:
+        raise _refused_points(base_path, overrides, levels, refused, fit)
     if not points:
         message = "the grid is empty: every point is excluded"
         raise refusal([Problem(place, "factors", message)])
     return tuple(points)
+
+
+def _refused_points(
+    base_path: Path,
+    overrides: Sequence[str],
+    levels: Mapping[str, list[_Level]],
+    refused: Sequence[tuple[tuple[_Level, ...], ConfigurationError]],
+    fit: set[_Level],
+) -> ConfigurationError:
+    """Say what the experiment cannot take: single levels where they are to blame, else a point.
+
+    A level is to blame where no point takes it and the experiment refuses it on its own.
+    """
+    tried = {level for combination, _ in refused for level in combination}
+    told: dict[str, str] = {}
+    for name, some in levels.items():
+        for level in some:
+            if level in tried - fit:
+                try:
+                    load_experiment(base_path, overrides, level.values)
+                except ConfigurationError as error:
+                    told.setdefault(error.message, level.in_words(name))
+    blocks = [f"{message}\n      ({where})" for message, where in told.items()]
+    if len(blocks) > _MOST_SHOWN_LEVELS:
+        more = len(blocks) - _MOST_SHOWN_LEVELS
+        blocks[_MOST_SHOWN_LEVELS:] = [f"... and {more} more levels"]
+    if blocks:
+        return ConfigurationError("\n".join(blocks), "mend the level, or take it out of the study")
+    combination, first = refused[0]
+    labels = [level_text(level.label) for level in combination]
+    where = ", ".join(f"{name} {label}" for name, label in zip(levels, labels, strict=True))
+    others = f", and {len(refused) - 1} other points are refused" if len(refused) > 1 else ""
+    return ConfigurationError(
+        f"{first.message}\n      (the point {where}{others})",
+        "mend the levels, or leave the point out with exclude:",
+    )

@@ -18,6 +18,7 @@ import numpy as np
 from tyro_cli.config.schema import BYTE_VOCAB_SIZE, TokenizerConfig
 from tyro_cli.data.unigram import train_unigram
 from tyro_cli.errors import DamagedRecord, DataError, StorageError
+from tyro_cli.storage.system import open_regular, storage_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 EOS = "<eos>"
 EOS_ID = 0
 UNKNOWN = "<unk>"
+MAX_TOKENIZER_BYTES = 64 * 2**20  # a word vocabulary of a million takes about 30 MB
 
 # Texts are handed to the library in pieces, and pieces in slices: pieces so that one endless
 # document needs no endless memory, slices so that a signal is heard between two of them.
@@ -90,6 +92,8 @@ def load_tokenizer(path: Path) -> "Tokenizer":
 
     if not path.is_file():
         raise StorageError(f"{path}: no such file", "the run or cache entry is not complete")
+    with storage_errors(path, "read"):
+        open_regular(path, MAX_TOKENIZER_BYTES).close()
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower

@@ -103,7 +103,7 @@ def dry_run(
         "precision": ready.precision,
         "cell_memory_bytes": memory,
         "worker_memory_bytes": memory + WORKER_BYTES,
-        "disk_bytes": disk_bytes(ready, len(missing)),
+        "disk_bytes": disk_bytes([ready.ledgers[c.arm] for c in missing], num_workers),
         "train_seconds": seconds,
         "data": ready.data.facts(),
     }

@@ -5,7 +5,7 @@ command again trains what is missing, which may be nothing. Display and tables b
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +177,8 @@ def train_experiment(
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
             largest, memory_bytes = largest_arm(ready, missing)
             num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
-            check_disk(plan.run_folder, disk_bytes(ready, len(missing)))
+            ledgers = [ready.ledgers[cell.arm] for cell in missing]
+            check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
                 ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
@@ -247,18 +248,22 @@ def cell_spec(
     )
 
 
-def disk_bytes(ready: Start, num_cells: int) -> int:
-    """Estimate the disk that the checkpoints take at their largest.
+def disk_bytes(missing: Sequence[Ledger], num_workers: int) -> int:
+    """Estimate the disk that cells take at their largest.
 
     A finished cell holds two sets of weights; a running one three full checkpoints while the newest
     is written, and three best ones.
+
+    Args:
+        missing: The ledger of each cell that will be trained.
+        num_workers: How many of them run at once.
     """
-    if not num_cells:
-        return 0
-    weights = max(ledger.checkpoint_bytes for ledger in ready.ledgers.values())
-    moments = max(ledger.optimizer_bytes for ledger in ready.ledgers.values())
-    running = min(num_cells, available_cores()) * (3 * (weights + moments) + weights)
-    return int(CHECKPOINT_SLACK * (num_cells * 2 * weights + running))
+    finished = [2 * ledger.checkpoint_bytes for ledger in missing]
+    running = sorted(
+        3 * (2 * ledger.checkpoint_bytes + ledger.optimizer_bytes) - 2 * ledger.checkpoint_bytes
+        for ledger in missing
+    )
+    return int(CHECKPOINT_SLACK * (sum(finished) + sum(running[-num_workers:])))
 
 
 def choose_threads(

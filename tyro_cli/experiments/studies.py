@@ -8,6 +8,7 @@ is left to `sweep`.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,18 +17,19 @@ from typing import Any
 
 from tyro_cli.analysis.formats import StudyManifest
 from tyro_cli.analysis.records import parse_record
-from tyro_cli.analysis.studies import check_shards
+from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell
 from tyro_cli.experiments.run import Start, prepare_start
-from tyro_cli.storage.files import move_aside, new_folder, write_json, write_text
+from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
-from tyro_cli.storage.system import make_folder
+from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftovers
 from tyro_cli.training.signals import StopRequest
 
 STUDY_FORMAT = 1
+_CONTENT_KEYS = ("data.corpus", "data.splits", "data.format")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def plan_study(
         UsageError: If anything about an experiment is wrong, with its point named.
     """
     starts: list[Start] = []
+    by_run: dict[str, Point] = {}
     for point in loaded.points:
         try:
             start = prepare_start(
@@ -95,13 +98,13 @@ def plan_study(
             raise type(error)(
                 f"{error.message}\n  (the point {_where(point)})", error.remedy
             ) from None
-        for other, earlier in zip(loaded.points, starts, strict=False):
-            if start.plan.run_id == earlier.plan.run_id:
-                raise ConfigurationError(
-                    f"{loaded.path}: the points {_where(other)} and {_where(point)} are one and "
-                    "the same experiment",
-                    "take one of the levels out",
-                )
+        other = by_run.setdefault(start.plan.run_id, point)
+        if other is not point:
+            raise ConfigurationError(
+                f"{loaded.path}: the points {_where(other)} and {_where(point)} are one and "
+                "the same experiment",
+                "take one of the levels out",
+            )
         starts.append(start)
     study_id = _study_id(loaded, starts)
     folder = inside(out, f"{loaded.study.name}-{study_id[:8]}")
@@ -128,9 +131,9 @@ def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
     base["training"]["precision"] = first.precision
     for key in keys:
         _remove(base, key.split("."))
-    contents = sorted({start.data.content_sha256 for start in starts})
-    if any(key.startswith("data.") for key in keys):
-        contents = contents[:1]
+    contents = [first.data.content_sha256]
+    if any(key.startswith(_CONTENT_KEYS) for key in keys):
+        contents = []  # The texts are levels, and adding a level extends the study.
     identity = {"protocol": PROTOCOL, "settings": base, "keys": keys, "content": contents}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -181,6 +184,10 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
         DamagedRecord: A record in it does not say what it must.
     """
     folder = plan.folder
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise RunFolderError(
+            f"{folder} is in the way: it is not a folder", "move it away, or choose --out"
+        )
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not (folder / "study.yaml").is_file():
@@ -188,7 +195,7 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
             f"{folder} is in the way: it is not the folder of a study",
             "move it away, choose --out, or change name: in the study",
         )
-    recorded = parse_record(StudyManifest, folder / "manifest.json")
+    recorded = parse_record(StudyManifest, folder / "manifest.json", STUDY_REMEDY)
     if recorded.study_id != plan.study_id:
         raise RunFolderError(
             f"{folder} holds another study: {recorded.study_id[:16]}, this one is "
@@ -206,7 +213,9 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
             raise RunFolderError(
                 f"--shard {shard}/{shards} overlaps shard {other.shard}/{other.shards}, which is "
                 f"in {folder} already: both hold {run}, seed {seed}",
-                f"use the same n: --shard i/{other.shards}",
+                f"use the same n: --shard i/{other.shards}"
+                if other.shards != shards
+                else "the study was extended after its shards were merged: leave --shard out",
             )
 
 
@@ -222,9 +231,14 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
             write_text(new / "study.yaml", plan.loaded.text)
             write_json(new / "manifest.json", manifest)
     else:
+        for part in (folder, folder / "tables", folder / "shards"):
+            if part.is_dir():
+                remove_leftovers(part)
         text = folder / "study.yaml"
-        if text.read_bytes() != plan.loaded.text.encode("utf-8"):
-            move_aside(text)
+        recorded = text.read_bytes()
+        if recorded != plan.loaded.text.encode("utf-8"):
+            # A folder without its study.yaml, if only for a moment, would be taken for no study.
+            write_bytes(numbered_sibling(text, ".old"), recorded)
             write_text(text, plan.loaded.text)
         write_json(folder / "manifest.json", manifest)
     if shards > 1:
@@ -245,12 +259,12 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
 def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
     study, first = plan.loaded.study, plan.starts[0].loaded.experiment
     factors = {}
-    for name, keys in study.factors.items():
+    for order, (name, keys) in enumerate(study.factors.items()):
         levels: list[Any] = []
         for point in plan.loaded.points:
             if point.levels[name] not in levels:
                 levels.append(point.levels[name])
-        factors[name] = {"keys": list(keys), "levels": levels}
+        factors[name] = {"order": order, "keys": list(keys), "levels": levels}
     return {
         "format": STUDY_FORMAT,
         "study_id": plan.study_id,
@@ -273,16 +287,15 @@ def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
     }
 
 
-def train_command(plan: StudyPlan, one: Start) -> list[str]:
+def train_command(loaded: LoadedStudy, point: Point) -> list[str]:
     """Return the `wtie train` command that trains one point of a study on its own."""
-    point = plan.loaded.points[plan.starts.index(one)]
     values = [
         f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in point.values.items()
     ]
-    seeds = ",".join(str(seed) for seed in plan.loaded.seeds)
+    seeds = ",".join(str(seed) for seed in loaded.seeds)
     return [
-        *("wtie", "train", "--config", str(plan.loaded.experiment_path)),
-        *plan.loaded.overrides,
+        *("wtie", "train", "--config", str(loaded.experiment_path)),
+        *loaded.overrides,
         *values,
         *("--seeds", seeds),
     ]

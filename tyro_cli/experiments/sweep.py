@@ -191,7 +191,7 @@ def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
     memory, largest = _largest(missing)
     device = plan.starts[0].device
     num_workers = choose_workers(request.workers, len(missing), memory, device, largest)
-    check_disk(plan.folder, _disk_bytes(missing))
+    check_disk(plan.folder, _disk_bytes(missing, num_workers))
     return _Ready(plan, cells, missing, num_workers)
 
 
@@ -203,21 +203,16 @@ def _largest(missing: tuple[StudyCell, ...]) -> tuple[int, str]:
     return max(needed, default=(0, "none"))
 
 
-def _disk_bytes(missing: tuple[StudyCell, ...]) -> int:
-    counts: dict[int, int] = {}
-    starts: dict[int, Start] = {}
-    for one in missing:
-        counts[id(one.start)] = counts.get(id(one.start), 0) + 1
-        starts[id(one.start)] = one.start
-    return sum(disk_bytes(starts[key], count) for key, count in counts.items())
+def _disk_bytes(missing: tuple[StudyCell, ...], num_workers: int) -> int:
+    return disk_bytes([one.start.ledgers[one.cell.arm] for one in missing], num_workers)
 
 
 def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
     """Open the study's folder and every run folder; return what the workers are told."""
     plan = ready.plan
     specs = []
-    for start in plan.starts:
-        threads = _threads(request, start, ready.num_workers)
+    all_threads = [_threads(request, start, ready.num_workers) for start in plan.starts]
+    for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
         manifest = open_run_folder(
             start.plan,
             prepared=start.data,
@@ -225,10 +220,10 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
             threads=threads,
             device=start.device,
             precision=start.precision,
-            environment=describe_environment(train_command(plan, start), start.device),
+            environment=describe_environment(train_command(plan.loaded, point), start.device),
         )
         specs += [
-            cell_spec(start, one.cell, manifest, threads, False, one.point.label)
+            cell_spec(start, one.cell, manifest, threads, False, point.label)
             for one in ready.missing
             if one.start is start
         ]
@@ -263,7 +258,7 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
         "missing_tokens": sum(_tokens(one) for one in missing),
         "workers": ready.num_workers,
         "worker_memory_bytes": _largest(missing)[0] + WORKER_BYTES,
-        "disk_bytes": _disk_bytes(missing),
+        "disk_bytes": _disk_bytes(missing, ready.num_workers),
         "train_seconds": seconds,
     }
 

@@ -5,6 +5,7 @@ the run's own `tokenizer.json`, weights from the verified checkpoints.
 """
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,26 @@ from tyro_cli.data.prepared import (
     tokenize_split,
 )
 from tyro_cli.data.tokenizers import decode_tokens, encode_prompt, load_tokenizer
-from tyro_cli.errors import DataError, NothingMatched, RunFolderError, StorageError, UsageError
+from tyro_cli.errors import (
+    DamagedRecord,
+    DataError,
+    NothingMatched,
+    RunFolderError,
+    StorageError,
+    UsageError,
+)
 from tyro_cli.evaluation.generation import generate_tokens
 from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.limits import available_cores
+from tyro_cli.ledger.parameters import count_parameters
 from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
-from tyro_cli.training.checkpoints import load_model
+from tyro_cli.storage.tensors import read_tensor_header
+from tyro_cli.training.checkpoints import MODEL, load_model
 from tyro_cli.training.hardware import configure_process
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
@@ -219,6 +229,7 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
             f"there is no usable {checkpoint} checkpoint: {error.message}",
             f"train the cell again: move {cell.folder} away and run the same command",
         ) from error
+    _check_size(path / MODEL, settings, cell.result.vocab_size)
     model = build_model(
         settings.model, cell.result.vocab_size, settings.data.context_length, cell.seed
     )
@@ -226,3 +237,14 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
     if state.get("cell_id") != cell.result.cell_id:
         raise RunFolderError(f"{path}: this checkpoint belongs to another cell")
     return settings, model, step
+
+
+def _check_size(path: Path, settings: Settings, vocab_size: int) -> None:
+    """Refuse settings that would build another model than the one on disk, however large."""
+    stored = sum(prod(entry.shape) for entry in read_tensor_header(path).values())
+    counted = count_parameters(settings.model, vocab_size, settings.data.context_length)
+    if stored != counted:
+        raise DamagedRecord(
+            f"{path}: holds {stored:,} parameters, the settings in result.json say {counted:,}",
+            "restore the run from a copy, or train the cell again",
+        )

@@ -37,11 +37,11 @@ from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import ledger_of
 from tyro_cli.models.language_model import LanguageModel, build_model
-from tyro_cli.models.tying import unique_parameters
+from tyro_cli.models.tying import unique_parameters, verify_tie
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json, write_bytes, write_json
 from tyro_cli.storage.locks import owned
-from tyro_cli.storage.system import make_folder, remove_leftovers
+from tyro_cli.storage.system import make_folder, remove_leftovers, storage_errors, sync_folder
 from tyro_cli.training.checkpoints import load_model, verified_best
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
@@ -71,7 +71,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
     folder = Path(spec.folder)
     make_folder(folder)
     with _owned_soon(folder, f"cell {spec.name}", poll):
-        remove_leftovers(folder)
+        _clear(folder)
         if read_result(folder, spec.cell_id) is not None:
             return
         settings = spec.resolved_settings()
@@ -102,14 +102,33 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
         except Diverged:
             clock.add(trainer)
             clock.write()
-            write_json(folder / "result.json", _result(spec, trainer, data, None))
+            _finish(folder, _result(spec, trainer, data, None))
             raise
         except Interrupted:
             clock.add(trainer)
             clock.write()
             raise
         clock.write(final=True)
-        write_json(folder / "result.json", _result(spec, trainer, data, evaluations))
+        _finish(folder, _result(spec, trainer, data, evaluations))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a crash left unfinished in a cell, or a loss of power brought back."""
+    remove_leftovers(folder)
+    if (folder / "checkpoints").is_dir():
+        remove_leftovers(folder / "checkpoints")
+
+
+def _finish(folder: Path, result: dict[str, Any]) -> None:
+    """Write `result.json`, once the removals before it cannot be undone by a loss of power.
+
+    Nothing would clear them away later: a cell that is done is not opened again.
+    """
+    checkpoints = folder / "checkpoints"
+    if checkpoints.is_dir():
+        with storage_errors(checkpoints, "sync"):
+            sync_folder(checkpoints)
+    write_json(folder / "result.json", result)
 
 
 @contextmanager
@@ -177,7 +196,7 @@ def _final_evaluation(
             "run the same command again: the cell is then trained anew",
         )
     load_model(path, best)
-    best.to(spec.device)
+    verify_tie(best.to(spec.device))
     at_best = scores(best, best_step, keep_documents=True)
     at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
     buffer = io.BytesIO()

@@ -3,29 +3,16 @@
 Invariant: the rows sum to the total, and the total is the number of parameters in distinct storages
 of the real model. A shared matrix is counted once, as the token embedding; its product with the
 hidden state costs FLOPs all the same, in the row of the head. Names and shapes come from
-`parameters`; what the numbers mean for a verdict is left to the analysis.
+`parameters`, memory from `memory`; what the numbers mean for a verdict is left to the analysis.
 """
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from tyro_cli.config.schema import ModelConfig, Settings
+from tyro_cli.ledger.memory import FLOAT32_BYTES, Precision, training_memory
 from tyro_cli.ledger.parameters import count_parameters, parameter_shapes
-
-Precision = Literal["fp32", "bf16"]
-
-FLOAT32_BYTES = 4
-BFLOAT16_BYTES = 2
-
-HEAD_CHUNK_BYTES = 32 * 2**20
-"""Logits that the head loss holds at a time, whatever the vocabulary and the batch."""
-
-HEAD_SLICE_BYTES = 2 * 2**20
-"""The part of a chunk that its softmax works on."""
-
-PLAIN_ATTENTION_POSITIONS = 1024
-"""Up to this context the attention probabilities are kept for the backward pass (on a CPU)."""
 
 COMPONENTS = ("token embedding", "positions", "attention", "feed-forward", "norms", "head")
 
@@ -48,51 +35,6 @@ class LedgerRow:
 
 
 @dataclass(frozen=True)
-class TrainingMemory:
-    """What training holds at its high-water mark, term by term, in bytes.
-
-    The mark is reached when the head or the last layer is differentiated (all activations, no
-    gradients of blocks yet) or when the backward pass ends (all gradients, no activations).
-
-    Attributes:
-        weights: Parameters, float32.
-        moments: The optimiser's two moments, float32.
-        gradients: Gradients of all parameters, float32.
-        second_gradient: The shared matrix of a tied model gets one gradient as head and one as
-            embedding; both exist at the end of the backward pass.
-        head_gradient: The head's part of `gradients`, formed before the activations are freed.
-        copies: The matrices in the compute precision; 0 in fp32.
-        activations: What one micro-batch keeps for the backward pass.
-        head: The head loss's own work: one chunk of logits, slices of its softmax, hidden states
-            and their gradient, and the product that is added to the matrix's gradient.
-        layer: What one layer holds beside that while it is differentiated.
-        accumulates: Whether gradients of an earlier micro-batch lie beside the activations.
-    """
-
-    weights: int
-    moments: int
-    gradients: int
-    second_gradient: int
-    head_gradient: int
-    copies: int
-    activations: int
-    head: int
-    layer: int
-    accumulates: bool
-
-    @property
-    def total(self) -> int:
-        """The larger of the two marks; what the process itself takes is not in it."""
-        always = self.weights + self.moments
-        at_head = self.copies + self.activations + self.head_gradient
-        at_head += max(self.head, self.layer)
-        if self.accumulates:
-            at_head += self.gradients
-        at_end = self.gradients + self.second_gradient
-        return always + max(at_head, at_end)
-
-
-@dataclass(frozen=True)
 class Ledger:
     """The account of one arm.
 
@@ -105,7 +47,7 @@ class Ledger:
         non_embedding: Unique parameters without token embedding, positions and head.
         checkpoint_bytes: The weights in float32.
         optimizer_bytes: Two moments in float32.
-        training_memory_bytes: Estimate; see `training_memory`.
+        training_memory_bytes: Estimate; see `memory.training_memory`.
         forward_flops_per_token: FLOPs of all matrix products for one token; see `forward_flops`.
     """
 
@@ -187,62 +129,6 @@ def forward_flops(model: ModelConfig, vocab_size: int, context_length: int) -> d
     return flops
 
 
-def training_memory(
-    settings: Settings, vocab_size: int, precision: Precision | None = None
-) -> TrainingMemory:
-    """Estimate the memory of training one cell, term by term.
-
-    The closed form counts the tensors that are alive at once; its coefficients were read off the
-    tensors that the backward pass of each family keeps, on a CPU with torch 2.13. With N tokens in
-    a micro-batch and e bytes an element (4 in fp32, 2 in bf16) it keeps
-
-        llama: N * e * (10 D + 4 F + H T) a layer, and 4 N D bytes for each norm in bf16
-        gpt2:  N * e * ( 8 D + 2 F + H T) a layer
-
-    and N * e * D for each place with dropout (two of them in a layer). H T, the attention
-    probabilities, is there up to T = 1024. A layer that is differentiated needs as much again. The
-    full logits never exist: the head works in chunks. Against the high-water mark that torch's
-    memory profiler saw in a step, eight shapes in both precisions gave
-    ratios of 0.95 to 1.11.
-
-    Args:
-        settings: What the arm resolves to.
-        vocab_size: V.
-        precision: What matrix products run in. Left out, the configuration's own, `auto` counting
-            as fp32.
-    """
-    model, training = settings.model, settings.training
-    context_length = settings.data.context_length
-    if precision is None:
-        precision = "bf16" if training.precision == "bf16" else "fp32"
-    element_bytes = BFLOAT16_BYTES if precision == "bf16" else FLOAT32_BYTES
-    tokens = training.micro_batch_tokens or training.batch_tokens
-    total = count_parameters(model, vocab_size, context_length)
-    matrix = vocab_size * model.d_model
-    blocks = total - count_parameters(
-        model.model_copy(update={"num_layers": 0}), vocab_size, context_length
-    )
-    copies = (blocks + matrix) * BFLOAT16_BYTES if precision == "bf16" else 0
-    chunk = min(HEAD_CHUNK_BYTES, tokens * vocab_size * element_bytes)
-    slices = min(HEAD_SLICE_BYTES, tokens * vocab_size * FLOAT32_BYTES)
-    product = element_bytes * matrix
-    if precision == "bf16":
-        slices, product = 2 * slices, product + FLOAT32_BYTES * matrix
-    layer, outside = _activation_bytes(model, context_length, tokens, element_bytes)
-    return TrainingMemory(
-        weights=FLOAT32_BYTES * total,
-        moments=2 * FLOAT32_BYTES * total,
-        gradients=FLOAT32_BYTES * total,
-        second_gradient=0 if model.tying == "none" else FLOAT32_BYTES * matrix,
-        head_gradient=FLOAT32_BYTES * matrix,
-        copies=copies,
-        activations=model.num_layers * layer + outside,
-        head=chunk + slices + product + 2 * element_bytes * tokens * model.d_model,
-        layer=layer if model.num_layers else 0,
-        accumulates=tokens < training.batch_tokens,
-    )
-
-
 def savings(first: Ledger, second: Ledger) -> int:
     """Return how many parameters `second` has fewer than `first`."""
     return first.total - second.total
@@ -280,22 +166,3 @@ def _component_of(name: str) -> str:
     if "_norm." in name:
         return "norms"
     return "attention" if ".attention." in name else "feed-forward"
-
-
-def _activation_bytes(
-    model: ModelConfig, context_length: int, tokens: int, element_bytes: int
-) -> tuple[int, int]:
-    """Return what a micro-batch keeps for the backward pass: for each layer, and outside them."""
-    width, dropouts = model.d_model, model.dropouts
-    llama = model.family == "llama"
-    # RMSNorm keeps its input and its normalised form, in float32 whatever the precision.
-    upcast = FLOAT32_BYTES * width if llama and element_bytes < FLOAT32_BYTES else 0
-    layer = (10 if llama else 8) * width + (4 if llama else 2) * model.resolved_d_ff
-    if context_length <= PLAIN_ATTENTION_POSITIONS:
-        layer += model.num_heads * context_length
-    if dropouts.residual:
-        layer += 2 * width
-    layer_bytes = element_bytes * layer + 2 * upcast
-    outside = (2 if llama else 1) + bool(dropouts.embedding) + bool(dropouts.output)
-    outside_bytes = element_bytes * outside * width + upcast
-    return tokens * layer_bytes, tokens * outside_bytes

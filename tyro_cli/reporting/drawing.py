@@ -8,6 +8,7 @@ the first chart is drawn.
 
 import json
 import re
+from types import ModuleType
 from xml.etree import ElementTree
 
 from tyro_cli.errors import UsageError
@@ -35,24 +36,27 @@ LONG_NUMBER = re.compile(r"(\.\d\d)\d+")
 REFERENCE = re.compile(r"^url\(#(.*)\)$")
 
 
-def require_renderer() -> None:
-    """Raise `UsageError` where vl-convert is not installed, before any work is done."""
+def renderer() -> ModuleType:
+    """Return vl-convert, or say what to install.
+
+    Raises:
+        UsageError: It is not installed.
+    """
     try:
-        import vl_convert  # noqa: F401
+        import vl_convert
     except ImportError as error:
         raise UsageError(
             f"`wtie report` draws its charts with vl-convert-python, which is not installed "
             f"({error})",
             "install the extra `report`: python -m pip install 'wtie[report]'",
         ) from error
+    module: ModuleType = vl_convert
+    return module
 
 
 def draw_svg(specification: Specification) -> str:
     """Return a chart as a stand-alone SVG picture."""
-    require_renderer()
-    import vl_convert
-
-    svg: str = vl_convert.vegalite_to_svg(
+    svg: str = renderer().vegalite_to_svg(
         json.dumps(specification, sort_keys=True),
         vl_version=VEGA_LITE_VERSION,
         allowed_base_urls=[],
@@ -64,13 +68,10 @@ def draw_svg(specification: Specification) -> str:
 
 def draw_png(svg: str) -> bytes:
     """Return a picture as PNG on white, at twice its size."""
-    require_renderer()
-    import vl_convert
-
     root = ElementTree.fromstring(svg)
     paper = {"width": "100%", "height": "100%", "fill": PAPER.light}
     root.insert(0, ElementTree.Element(f"{{{SVG}}}rect", paper))
-    png: bytes = vl_convert.svg_to_png(_text(root), scale=PNG_SCALE)
+    png: bytes = renderer().svg_to_png(_text(root), scale=PNG_SCALE)
     return png
 
 

@@ -16,6 +16,7 @@ from tyro_cli.analysis.formats import Metric
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
 from tyro_cli.analysis.statistics import Interval, paired_t_interval
 from tyro_cli.analysis.studies import PointRun, StudyRecords
+from tyro_cli.config.studies import level_text
 from tyro_cli.reporting.palette import MUTED, RULE
 from tyro_cli.reporting.plots import (
     NARROW,
@@ -78,7 +79,9 @@ def comparable_metric(study: StudyRecords, *, force: bool = False) -> Metric | N
 
 def levels_in_words(point: PointRun, without: str = "") -> str:
     """Return the levels of a point, `vocabulary 512, data 0.1`, leaving out one factor."""
-    return ", ".join(f"{name} {level}" for name, level in point.levels.items() if name != without)
+    return ", ".join(
+        f"{name} {level_text(level)}" for name, level in point.levels.items() if name != without
+    )
 
 
 def arm_values(point: PointRun, arm: str, metric: Metric) -> tuple[tuple[int, float], ...]:
@@ -114,7 +117,7 @@ def factor_charts(study: StudyRecords, arms: Sequence[ArmView], metric: Metric) 
                 _factor_chart(
                     f"factor-{number}-{place}",
                     factor,
-                    [str(level) for level in record.levels],
+                    [level_text(level) for level in record.levels],
                     elsewhere,
                     arms,
                     line,
@@ -336,7 +339,9 @@ def _label_points(
             {
                 "x": total,
                 "y": plot.value_at_y(pixels),
-                "text": shortened(", ".join(str(level) for level in point.levels.values()), 18),
+                "text": shortened(
+                    ", ".join(level_text(level) for level in point.levels.values()), 18
+                ),
             }
             for (point, total, _), pixels in zip(side, places, strict=True)
         ]

@@ -17,6 +17,7 @@ from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, s
 from tyro_cli.analysis.study_tables import family_table, results_table
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
+from tyro_cli.config.studies import level_text
 from tyro_cli.errors import NothingMatched
 from tyro_cli.reporting.bars import Bar, parameter_chart
 from tyro_cli.reporting.contents import (
@@ -154,7 +155,7 @@ def _cards(
                 sentence=" ".join(said) or "No contrast changes its sign along a factor.",
                 swatch=next((swatch(one.colour) for one in arms if one.name == winner), None),
                 facts=_facts(own),
-                points=tuple((f"{_levels(one)}:", one.verdict.sentence) for one in own),
+                points=tuple((f"{one.where}:", one.verdict.sentence) for one in own),
             )
         )
     return tuple(cards)
@@ -182,10 +183,6 @@ def _facts(contrasts: Sequence[StudyContrast]) -> tuple[Fact, ...]:
     )
 
 
-def _levels(one: StudyContrast) -> str:
-    return ", ".join(f"{name} {level}" for name, level in one.levels.items())
-
-
 def _forests(
     study: StudyRecords, arms: Sequence[ArmView], contrasts: Sequence[StudyContrast]
 ) -> list[Chart | None]:
@@ -195,7 +192,7 @@ def _forests(
     by_metric: dict[str, list[ForestRow]] = {}
     for one in contrasts:
         arm = views[one.contrast.arm]
-        label = _levels(one) if len(arms) == 2 else f"{arm.name}, {_levels(one)}"
+        label = one.where if len(arms) == 2 else f"{arm.name}, {one.where}"
         row = ForestRow(label, one.contrast, arm.colour, arm.shape, one.verdict.text)
         by_metric.setdefault(one.contrast.metric, []).append(row)
     return [
@@ -214,7 +211,7 @@ def _bars(study: StudyRecords, arms: Sequence[ArmView]) -> list[Bar]:
     """Return a bar for each ledger: points whose models are alike share one."""
     found: dict[tuple[str, str], tuple[Bar, dict[str, str]]] = {}
     for point in study.points:
-        levels = {name: str(level) for name, level in point.levels.items()}
+        levels = {name: level_text(level) for name, level in point.levels.items()}
         for arm in arms:
             ledger = point.run.manifest.arms[arm.name].ledger
             key = (arm.name, repr([(row.component, row.parameters) for row in ledger.rows]))
@@ -289,7 +286,7 @@ def _configuration(study: StudyRecords) -> Section:
         {
             "factor": name,
             "keys": ", ".join(factor.keys),
-            "levels": ", ".join(str(level) for level in factor.levels),
+            "levels": ", ".join(level_text(level) for level in factor.levels),
         }
         for name, factor in study.factors.items()
     ]

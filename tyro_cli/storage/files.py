@@ -3,7 +3,7 @@
 Invariant: what has its final name is complete and on the disk. Everything is written under a
 temporary name, every file and folder synced, renamed, and the parent synced; a crash leaves at
 most temporary names, for the owner's `remove_leftovers` to clear. JSON that is read is untrusted:
-its size and depth are limited. What the content means is left to the callers.
+its size, depth and number of values are limited. What the content means is left to the callers.
 """
 
 import errno
@@ -28,7 +28,8 @@ from tyro_cli.storage.system import (
     temporary_sibling,
 )
 
-MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 16 * 2**20  # a cell of a hundred thousand evaluations
+MAX_JSON_VALUES = 10**6  # `{},` takes 3 bytes in a file and a hundred in memory
 MAX_JSON_DEPTH = 64
 
 
@@ -73,9 +74,11 @@ def decode_json(data: bytes) -> Any:
     """Parse JSON from anywhere.
 
     Raises:
-        ValueError: It is not UTF-8, not JSON, too deep, or holds what cannot be written again
-            (a number that is not finite, half of a surrogate pair).
+        ValueError: It is not UTF-8, not JSON, too deep, has too many values, or holds what cannot
+            be written again (a number that is not finite, half of a surrogate pair).
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:  # at least as many as values
+        raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
     text = data.decode("utf-8")
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)

@@ -139,9 +139,8 @@ class Trainer:
         self.model = build_model(
             self.settings.model, context.data.vocab_size, data.context_length, context.seed
         )
-        verify_tie(self.model)
         self.initial_parameters = parameter_digests(self.model)
-        self.model.to(context.device)
+        verify_tie(self.model.to(context.device))
         self.optimizer = make_optimizer(self.model, self.settings.model, training.optimizer)
         self.fingerprint = fingerprint(context.device, context.precision, training.deterministic)
         self.without_gradient = {
