@@ -40,8 +40,12 @@ class Curve:
     valid: Points
 
 
-def read_curves(run: RunRecords) -> tuple[Curve, ...]:
+def read_curves(run: RunRecords, most_points: int = MOST_POINTS) -> tuple[Curve, ...]:
     """Read the curve of every planned cell that has one, in the order of arms and seeds.
+
+    Args:
+        run: The run.
+        most_points: About how many points a curve is thinned to.
 
     Raises:
         DamagedRecord: A line does not say what it must.
@@ -54,14 +58,14 @@ def read_curves(run: RunRecords) -> tuple[Curve, ...]:
         if (cell.folder / "metrics.jsonl").is_file()
     ]
     last = max((step for _, train, _ in raw for step, _ in train), default=0)
-    window = max(1, math.ceil(last / MOST_POINTS))
+    window = max(1, math.ceil(last / most_points))
     return tuple(
         Curve(
             arm=cell.arm,
             seed=cell.seed,
             finished=cell.status == "done",
             train=_windowed(train, window),
-            valid=_thinned(valid),
+            valid=_thinned(valid, most_points),
         )
         for cell, train, valid in raw
         if train or valid
@@ -110,7 +114,7 @@ def _windowed(points: Sequence[tuple[int, float]], window: int) -> Points:
     return tuple((step, fmean(losses)) for step, losses in sorted(windows.items()))
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> Points:
+def _thinned(points: Sequence[tuple[int, float]], most_points: int) -> Points:
     """Keep every k-th evaluation, counted from the last, which stays."""
-    stride = max(1, math.ceil(len(points) / MOST_POINTS))
+    stride = max(1, math.ceil(len(points) / most_points))
     return tuple(sorted(points)[::-1][::stride][::-1])

@@ -26,13 +26,29 @@ NEEDLESS = {
     "aria-hidden": None,
     "pointer-events": None,
     "opacity": "1",
+    "fill-opacity": "1",
+    "stroke-opacity": "1",
     "font-family": FONT,
 }
 """Attributes that Vega writes for its own interactive page or that the style sheet sets: dropped
 where they have this value, or any value for None."""
 
+INHERITED = (
+    "fill",
+    "fill-opacity",
+    "stroke",
+    "stroke-opacity",
+    "stroke-width",
+    "stroke-linecap",
+    "stroke-linejoin",
+    "text-anchor",
+    "font-size",
+    "font-weight",
+)
+"""Attributes that a group may carry for all its marks."""
+
 PLACES = ("d", "transform", "x", "y", "x2", "y2", "width", "height")
-LONG_NUMBER = re.compile(r"(\.\d\d)\d+")
+LONG_NUMBER = re.compile(r"(\.\d)\d+")
 REFERENCE = re.compile(r"^url\(#(.*)\)$")
 
 
@@ -88,6 +104,7 @@ def inline_svg(svg: str, prefix: str, labelled_by: str, css_class: str) -> str:
     for element in root.iter():
         _make_lean(element)
     _drop_empty(root)
+    _share_attributes(root)
     _renumber(root, prefix)
     root.attrib = {
         "class": css_class,
@@ -125,6 +142,21 @@ def _drop_empty(element: ElementTree.Element) -> None:
         inked = child.attrib.get("fill") or child.attrib.get("stroke")
         if (is_group and not len(child)) or (is_path and not inked and not len(child)):
             element.remove(child)
+
+
+def _share_attributes(element: ElementTree.Element) -> None:
+    """Write once, on its group, what all marks of a group have in common."""
+    for child in element:
+        _share_attributes(child)
+    if element.tag != f"{{{SVG}}}g" or len(element) < 2:
+        return
+    for name in INHERITED:
+        values = {child.attrib.get(name) for child in element}
+        value = values.pop()
+        if not values and value is not None and name not in element.attrib:
+            element.attrib[name] = value
+            for child in element:
+                del child.attrib[name]
 
 
 def _renumber(root: ElementTree.Element, prefix: str = "part") -> None:

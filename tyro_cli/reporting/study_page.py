@@ -65,6 +65,9 @@ NOT_COMPARABLE = (
     "No metric was computed in one way at all points, so there is no chart along the factors."
 )
 
+POINTS_OF_A_CURVE = 30
+"""Half as many as on the page of a run, so that a grid of a dozen points fits into one page."""
+
 
 def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = True) -> Page:
     """Return the page of a study.
@@ -174,8 +177,8 @@ def _facts(contrasts: Sequence[StudyContrast]) -> tuple[Fact, ...]:
     lower = sum(mean < 0 for mean in means)
     seeds = sorted({len(one.contrast.seeds) for one in contrasts})
     return (
-        Fact("difference", f"{min(means):+.4f} to {max(means):+.4f}", f"{unit}, means by point"),
-        Fact("mean below zero", f"{lower}/{len(means)}", "points, whatever their verdict"),
+        Fact("lowest mean", f"{min(means):+.4f}", f"difference in {unit}"),
+        Fact("highest mean", f"{max(means):+.4f}", f"below zero at {lower} of {len(means)} points"),
         Fact(
             "pairs a point", " to ".join(str(one) for one in dict.fromkeys((seeds[0], seeds[-1])))
         ),
@@ -243,7 +246,7 @@ def _point_block(number: int, run: RunRecords, title: str, *, force: bool) -> Bl
     if all(cell.status == "unfinished" for cell in run.cells.values()):
         return GroupBlock(title, (TextBlock(("No cell of this point is finished.",)),))
     view = run_view(run, force=force)
-    curves = curve_charts(view, read_curves(run))
+    curves = curve_charts(view, read_curves(run, POINTS_OF_A_CURVE))
     seeds = seed_chart(view)
     charts = [
         replace(chart, name=f"point-{number}-{chart.name}")
@@ -275,7 +278,7 @@ def _notices(study: StudyRecords, *, with_points: bool) -> tuple[str, ...]:
     if not with_points:
         notices.append(
             "The study is too large for the curves and tables of every point to fit in this page; "
-            "`wtie report` on a run's own folder shows them."
+            "wtie report on a run's own folder shows them."
         )
     return tuple(notices)
 
