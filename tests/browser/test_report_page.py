@@ -28,7 +28,7 @@ FIGURES = """
     marks: shown[0].querySelectorAll("[data-tip], title").length,
     smallestText: box.width / shown[0].viewBox.baseVal.width * Math.min(
       ...[...shown[0].querySelectorAll("text")].map(
-        (text) => parseFloat(text.getAttribute("font-size"))
+        (text) => parseFloat(getComputedStyle(text).fontSize)
       )
     ),
   };

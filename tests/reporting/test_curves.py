@@ -6,7 +6,7 @@ from tests.analysis.fake_runs import BATCH_STEPS, NATS_PER_WORD, diverge, make_r
 from tyro_cli.analysis.records import load_run
 from tyro_cli.errors import DamagedRecord
 from tyro_cli.reporting.curve_charts import curve_charts
-from tyro_cli.reporting.curves import MOST_POINTS, mean_curve, read_curves
+from tyro_cli.reporting.curves import MOST_POINTS, Curve, mean_curve, read_curves
 from tyro_cli.reporting.views import run_view
 
 
@@ -80,3 +80,34 @@ def test_lines_of_another_kind_are_passed_over(tmp_path):
     path = folder / "tied" / "seed-2" / "metrics.jsonl"
     path.write_text(path.read_text() + '{"kind": ["train"]}\n{"note": 1}\n')
     assert len(read_curves(load_run(folder))) == 6
+
+
+def curve(seed, points, *, finished=True):
+    return Curve("tied", seed, finished, (), tuple(points))
+
+
+def shown(chart):
+    return [
+        row["y"]
+        for layer in chart.narrow["layer"]
+        if layer["mark"]["type"] == "line"
+        for row in layer["data"]["values"]
+    ]
+
+
+def test_the_first_descent_does_not_flatten_what_comes_after(run_folder):
+    view = run_view(load_run(run_folder))
+    curves = [curve(seed, [(1, 9.0), (50, 4.2), (100, 4.0 + seed / 10)]) for seed in (0, 1)]
+    (chart,) = curve_charts(view, curves)
+    assert max(shown(chart)) == 4.2
+    assert "are in the table only" in chart.caption
+    assert chart.data.rows[0]["tied seed 0"] == 9.0
+
+
+def test_a_curve_that_explodes_does_not_flatten_the_others(run_folder):
+    view = run_view(load_run(run_folder))
+    points = [(30, 5.0), (50, 4.2), (100, 4.0)]
+    curves = [curve(0, points), curve(1, [(10, 5.0), (50, 900.0)], finished=False)]
+    (chart,) = curve_charts(view, curves)
+    assert max(shown(chart)) == 5.0
+    assert chart.data.rows[1]["tied seed 1"] == 900.0

@@ -23,6 +23,8 @@ from tyro_cli.reporting.plots import (
 from tyro_cli.reporting.views import RunView
 
 LABEL_GAP = 15
+EARLY = 0.2
+"""Part of the steps whose losses may lie above the chart."""
 
 
 def curve_charts(view: RunView, curves: Sequence[Curve]) -> list[Chart]:
@@ -35,10 +37,9 @@ def curve_charts(view: RunView, curves: Sequence[Curve]) -> list[Chart]:
     valid = {(one.arm, one.seed): one.valid for one in curves if one.valid}
     train = {(one.arm, one.seed): one.train for one in curves if one.train}
     finished = {(one.arm, one.seed) for one in curves if one.finished}
-    losses = [loss for part in (valid, train) for points in part.values() for _, loss in points]
-    if not losses:
+    limits = _limits([*valid.items(), *train.items()], finished)
+    if limits is None:
         return []
-    limits = domain(losses, 0.04)
     charts = []
     if valid:
         charts.append(
@@ -69,6 +70,27 @@ def curve_charts(view: RunView, curves: Sequence[Curve]) -> list[Chart]:
     return charts
 
 
+def _limits(
+    curves: Sequence[tuple[tuple[str, int], Points]], finished: set[tuple[str, int]]
+) -> tuple[float, float] | None:
+    """Return the losses that the charts show: where arms are told apart, not the first descent.
+
+    A cell that diverged must not flatten the others, so cells that are done decide, if there are
+    any; and the first fifth of the steps does not count where it would take most of the height.
+    """
+    counted = [points for cell, points in curves if cell in finished] or [
+        points for _, points in curves
+    ]
+    if not counted:
+        return None
+    last = max(points[-1][0] for points in counted)
+    everything = [loss for points in counted for _, loss in points]
+    late = [loss for points in counted for step, loss in points if step >= EARLY * last]
+    if max(everything) - min(everything) > 2 * (max(late) - min(everything)):
+        return domain([min(everything), *late], 0.04)
+    return domain(everything, 0.04)
+
+
 def _chart(
     view: RunView,
     name: str,
@@ -93,6 +115,15 @@ def _chart(
     unfinished = [f"{arm} seed {seed}" for arm, seed in curves if (arm, seed) not in finished]
     last = max(points[-1][0] for points in curves.values())
 
+    drawn = {
+        cell: tuple((step, loss) for step, loss in points if loss <= limits[1])
+        for cell, points in curves.items()
+    }
+    means_drawn = {
+        arm: tuple((step, loss) for step, loss in points if loss <= limits[1])
+        for arm, points in means.items()
+    }
+
     def draw(width: int) -> Specification:
         plot = Plot(
             Frame(width, 300, right=78),
@@ -103,12 +134,12 @@ def _chart(
         for place, arm in enumerate(view.arms):
             thin: Values = [
                 {"x": step, "y": loss, "series": f"seed {seed}"}
-                for (cell_arm, seed), points in curves.items()
+                for (cell_arm, seed), points in drawn.items()
                 if cell_arm == arm.name
                 for step, loss in points
             ]
             plot.lines(thin, arm.colour, width=1, opacity=0.45)
-            mean = means[arm.name]
+            mean = means_drawn[arm.name]
             plot.lines(
                 [{"x": step, "y": loss, "series": "mean"} for step, loss in mean],
                 arm.colour,
@@ -129,7 +160,7 @@ def _chart(
                 size=30,
                 opacity=1.0 if dots and len(mean) <= 25 else 0.0,
             )
-            tail = mean or next((p for cell, p in curves.items() if cell[0] == arm.name), ())
+            tail = mean or next((p for cell, p in drawn.items() if cell[0] == arm.name), ())
             if tail:
                 ends.append((*tail[-1], place))
         places = spread(
@@ -149,6 +180,8 @@ def _chart(
     several = any(count > 1 for count in counts.values())
     if several:
         caption += " Thin lines are seeds, the bold line is their mean."
+    if any(len(drawn[cell]) < len(points) for cell, points in curves.items()):
+        caption += f" Losses above {limits[1]:.2f} are in the table only."
     if unfinished:
         caption += f" Not done, so in no mean: {', '.join(unfinished)}."
     return Chart(
