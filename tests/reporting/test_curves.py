@@ -110,4 +110,4 @@ def test_a_curve_that_explodes_does_not_flatten_the_others(run_folder):
     curves = [curve(0, points), curve(1, [(10, 5.0), (50, 900.0)], finished=False)]
     (chart,) = curve_charts(view, curves)
     assert max(shown(chart)) == 5.0
-    assert chart.data.rows[1]["tied seed 1"] == 900.0
+    assert chart.data.rows[2]["tied seed 1"] == 900.0
