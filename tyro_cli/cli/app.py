@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tyro_cli import __version__
-from tyro_cli.cli import compare, data, init, params, runs, schema, sweep, train, use
+from tyro_cli.cli import compare, data, init, params, report, runs, schema, sweep, train, use
 from tyro_cli.errors import Interrupted, WtieError
 
 EXIT_CODES = """\
@@ -39,6 +39,7 @@ app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 app.command("params")(params.params)
 app.command("eval")(use.evaluate)
 app.command("generate")(use.generate)

@@ -1,0 +1,1 @@
+"""Charts and the HTML report of a run or a study, from its records."""
