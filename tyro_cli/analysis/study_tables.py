@@ -69,8 +69,9 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         tuple(rows),
         (
             "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
-            "exp(mean nats). Saved: the share of the baseline's parameters that an arm does without. "
-            "Gap: nats per token, valid minus a part of train, at the best and at the last step.",
+            "exp(mean nats). Saved: the share of the baseline's parameters that an arm does "
+            "without. Gap: nats per token, valid minus a part of train, at the best and at the "
+            "last step.",
             *notes,
             *_missing_notes(study),
         ),
