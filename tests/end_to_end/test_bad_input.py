@@ -281,7 +281,7 @@ def test_compare_refuses_runs_of_different_signature(place, trained):
     forced = place.wtie(*both, "--force")
     assert forced.exit_code == 0
     assert "warning" in forced.stderr
-    assert forced.stdout.count("Verdict on tied against untied: one pair") == 2
+    assert forced.stdout.count("tied: one pair: no interval over seeds") == 2
     assert snapshot(place.runs) == before
 
 
