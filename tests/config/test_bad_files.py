@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.config.conftest import VALID
 from tyro_cli.config.loading import load_experiment
 from tyro_cli.errors import ConfigurationError
 
@@ -441,3 +442,10 @@ def test_no_damage_to_a_file_makes_anything_but_a_configuration_error(
         load(text)
     except ConfigurationError as error:
         assert error.message.startswith(("tiny.yaml:", "tiny.yaml: "))
+
+
+def test_an_empty_section_is_said_once_and_not_for_every_arm(problems: Problems) -> None:
+    text = VALID[: VALID.index("model:")] + "model:\n" + VALID[VALID.index("training:") :]
+    found = problems(text)
+    assert "model: is an empty section" in found
+    assert "arms." not in found

@@ -309,6 +309,8 @@ def _resolve_arm(
         for paths, message, at_key in translate(error, merged_data, Settings):
             if (_dotted(paths[0]), message) in known_problems:
                 continue
+            if message == "is missing" and not _has_section(base, paths[0][0]):
+                continue  # The base lacks the whole section, which has been said there.
             path = _own_path(override, paths)
             place, _ = locate(root, ("arms", name, *path), at_key=at_key)
             problems.append(Problem(place, _dotted(("arms", name, *paths[0])), message))
@@ -320,6 +322,10 @@ def _resolve_arm(
         return Arm(name=name, settings=settings, overrides=plain(override), match=match), []
     except ValidationError:
         return None, []  # The name is wrong, which the experiment's own validation has said.
+
+
+def _has_section(base: Node, name: str | int) -> bool:
+    return isinstance(plain(base).get(name), Mapping)
 
 
 def _own_path(override: Node, paths: Sequence[tuple[str | int, ...]]) -> tuple[str | int, ...]:
