@@ -1,5 +1,6 @@
 """Study files: the points of a grid, and every file that is refused, at the place to blame."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_an_alias_is_a_copy_and_a_tag_runs_nothing(load: Load, refused: Refused)
         f"  {new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
         for old, new in zip("abcdef", "bcdefg", strict=True)
     )
-    assert "more than 20000 values" in refused(HEAD + bomb)
+    assert "more than 5000 values" in refused(HEAD + bomb)
 
 
 # what is refused
@@ -328,9 +329,11 @@ def test_very_many_refused_levels_do_not_fill_the_screen(refused: Refused) -> No
 
 
 def test_too_many_points_are_refused_before_any_is_loaded(refused: Refused) -> None:
-    many = ", ".join(map(str, range(MOST_POINTS + 1)))
-    message = refused(HEAD + f"  width: {{model.d_model: [{many}]}}\n")
-    assert message.startswith("study.yaml:3:1: factors: the grid has 10,001 points, the most is")
+    levels = math.isqrt(MOST_POINTS) + 1
+    many = ", ".join(map(str, range(1, levels + 1)))
+    factors = f"  width: {{model.d_model: [{many}]}}\n  depth: {{model.num_layers: [{many}]}}\n"
+    message = refused(HEAD + factors)
+    assert message.startswith("study.yaml:3:1: factors: the grid has 10,201 points, the most is")
 
 
 @pytest.mark.parametrize(

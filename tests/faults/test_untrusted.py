@@ -262,13 +262,16 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         "yaml": load_experiment, "json": read_json, "record": read_records,
         "safetensors": read_tensor_header, "manifest": verify_manifest, "run": load_run,
     }[kind]
-    begun = time.process_time()
-    try:
-        read(path)
-        outcome = "taken"
-    except WtieError as error:
-        outcome = "refused" if len(str(error)) < 2_000 else "a message too long"
-    print(json.dumps([path.name, outcome, time.process_time() - begun]), flush=True)
+    seconds = []
+    for _ in range(2):  # the faster counts: whatever else the machine does only slows
+        begun = time.process_time()
+        try:
+            read(path)
+            outcome = "taken"
+        except WtieError as error:
+            outcome = "refused" if len(str(error)) < 2_000 else "a message too long"
+        seconds.append(time.process_time() - begun)
+    print(json.dumps([path.name, outcome, min(seconds)]), flush=True)
 status = Path("/proc/self/status")
 if status.exists():  # ru_maxrss counts what started us, too
     [peak_kib] = [line.split()[1] for line in open(status) if line.startswith("VmHWM")]

@@ -154,10 +154,10 @@ def test_an_error_without_a_number_or_remedy_still_has_words(tmp_path):
 def test_json_that_is_not_ours_is_refused_quickly(tmp_path, data, problem):
     path = tmp_path / "a.json"
     path.write_bytes(data)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DamagedRecord, match=problem) as caught:
         files.read_json(path)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 5  # not a timing: without bounds it takes minutes
     assert str(path) in caught.value.message
     assert len(caught.value.message) < 1000
 

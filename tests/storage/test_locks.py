@@ -66,7 +66,7 @@ def test_a_second_starter_is_told_who_holds_it_and_a_killed_owner_holds_nothing(
     with owned(cell, "cell"):
         holder = json.loads((cell.parent / ".seed-0.lock.json").read_text())
         assert holder["process"] == os.getpid()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 10  # at once: nothing waits for a lock to age
 
 
 def test_of_many_that_start_at_once_one_runs(cell, start):

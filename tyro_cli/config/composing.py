@@ -19,7 +19,7 @@ from tyro_cli.errors import ConfigurationError
 
 LARGEST_FILE_BYTES = 1024 * 1024
 DEEPEST_NESTING = 100
-MOST_VALUES = 20_000
+MOST_VALUES = 5_000
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
