@@ -229,7 +229,9 @@ def _validate_experiment(
     except ValidationError as error:
         problems += problems_at(root, translate(error, settings_data, Settings))
         # Pydantic asks whether sections fit only where each of them is right.
+        task = settings_data.get("task")
         for keys, message in problems_between_sections(
+            task if isinstance(task, str) else None,
             _whole_number(root, "data", "context_length"),
             _whole_number(root, "training", "batch_tokens"),
             _whole_number(root, "training", "micro_batch_tokens"),

@@ -87,6 +87,10 @@ class TokenizerConfig(Section):
     """Number of token types, `<eos>` included. Needed for `bpe` and `unigram` (258 or more);
     optional for `word`, where it must equal the corpus's own count; 257 or absent for `byte`."""
 
+    sharing: Literal["joint", "separate"] | None = None
+    """Translation: `joint`: one vocabulary for source and target, trained on both; `separate`: one
+    each, both of this kind and size. Left out: `joint`."""
+
     @model_validator(mode="after")
     def _fits_kind(self) -> "TokenizerConfig":
         size = self.vocab_size
@@ -110,15 +114,44 @@ class TokenizerConfig(Section):
         return self
 
 
+class Languages(Section):
+    """The two sides of a parallel corpus, as its files or columns name them."""
+
+    source: SplitName
+    """What is translated from: the suffix of its files, for example `en` for `train.en`, or its
+    key in the column `translation`."""
+
+    target: SplitName
+    """What is translated into."""
+
+    @model_validator(mode="after")
+    def _two(self) -> "Languages":
+        if self.source == self.target:
+            refuse([(("target", "source"), f"is the source language too: {self.target}")])
+        return self
+
+
+class TargetScript(Section):
+    """A controlled transform: some words of the target get letters that the source never uses."""
+
+    disjoint_fraction: Annotated[Number, Field(ge=0.0, le=1.0)]
+    """Fraction of the target's word types whose letters are mapped to a disjoint alphabet; a
+    smaller fraction lies inside a larger one. Quality is computed after mapping back."""
+
+
 class DataConfig(Section):
     """The corpus, its tokenizer and the length of a training window."""
 
     corpus: Text
-    """A built-in name (`kjv`), `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder, taken from the
-    current directory where it is relative."""
+    """A built-in name (`kjv`; for translation `kjv-web`), `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a
+    folder, taken from the current directory where it is relative."""
 
     splits: SplitNames = SplitNames()
     """Names of the splits, where the corpus names them otherwise."""
+
+    languages: Languages | None = None
+    """Translation: the two sides. Left out: those of the built-in corpus (`kjv-web`: from `kjv` to
+    `web`)."""
 
     format: Literal["plain", "wikitext"] = "plain"
     """What a document is, and whether `<eos>` counts as a word: `plain` takes blocks between blank
@@ -128,7 +161,17 @@ class DataConfig(Section):
     """The tokenizer and its vocabulary."""
 
     context_length: Annotated[Whole, Field(ge=2, le=131_072)]
-    """Length of a window in tokens: what the model sees at once."""
+    """Length of a window in tokens: what the model sees at once. Translation: the most tokens of a
+    sentence, its `<eos>` included, on either side."""
+
+    unusable_pairs: Literal["drop", "refuse"] | None = None
+    """Translation: what becomes of pairs with an empty side, or with more than context_length
+    tokens on a side: `drop` counts them by split and goes on, `refuse` names the first one and
+    stops. Left out: `drop`."""
+
+    target_script: TargetScript | None = None
+    """Translation: write a part of the target in a script of its own. Left out: the text as it
+    is."""
 
     train_fraction: Annotated[Number, Field(gt=0.0, le=1.0)] = 1.0
     """Fraction of the training tokens that is used, in whole documents; a smaller fraction lies
@@ -163,7 +206,10 @@ class ModelConfig(Section):
     """Width of the residual stream and of the embeddings."""
 
     num_layers: Annotated[Whole, Field(ge=0, le=1024)]
-    """Number of blocks; 0 leaves embedding, final norm and head."""
+    """Number of blocks, in translation of the decoder; 0 leaves embedding, final norm and head."""
+
+    num_encoder_layers: Annotated[Whole, Field(ge=1, le=1024)] | None = None
+    """Translation: number of blocks of the encoder. Left out: num_layers."""
 
     num_heads: Annotated[Whole, Field(ge=1, le=4096)]
     """Number of attention heads; divides d_model, and for `llama` leaves an even head size."""
@@ -179,8 +225,19 @@ class ModelConfig(Section):
     """Dropout probability: one number for all three places, or a map of `embedding`, `residual`
     and `output`."""
 
-    tying: Literal["none", "in-out"] = "none"
-    """`in-out`: one matrix is both the input embedding and the softmax matrix; `none`: two."""
+    positions: Literal["learned", "rotary", "sinusoidal"] | None = None
+    """How a token's place is told: `learned` vectors or fixed `sinusoidal` ones are added to the
+    embedding, `rotary` turns query and key. Left out: `rotary` for `llama`, `learned` for
+    `gpt2`."""
+
+    norm_place: Literal["pre", "post"] = "pre"
+    """`pre`: every sublayer normalises what it reads, and a last norm follows the blocks; `post`:
+    what a sublayer adds to is normalised after it, and there is no last norm."""
+
+    tying: Literal["none", "in-out", "three-way"] = "none"
+    """`in-out`: one matrix is both the input embedding (of the decoder) and the softmax matrix;
+    `three-way` (translation, joint vocabulary): the encoder's input embedding too; `none`: a matrix
+    each."""
 
     tied_role: Literal["embedding", "head"] = "head"
     """Whose rate and decay multipliers the shared matrix takes (training.optimizer.roles)."""
@@ -201,6 +258,16 @@ class ModelConfig(Section):
         if isinstance(self.dropout, DropoutConfig):
             return self.dropout
         return DropoutConfig(embedding=self.dropout, residual=self.dropout, output=self.dropout)
+
+    @property
+    def resolved_positions(self) -> str:
+        """How a token's place is told, with the family's default where it is left out."""
+        return self.positions or ("learned" if self.family == "gpt2" else "rotary")
+
+    @property
+    def resolved_encoder_layers(self) -> int:
+        """The blocks of the encoder, in translation."""
+        return self.num_layers if self.num_encoder_layers is None else self.num_encoder_layers
 
     @property
     def resolved_d_ff(self) -> int:
@@ -224,7 +291,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelConfig":
         head_size, rest = divmod(self.d_model, self.num_heads)
-        keys = ("num_heads", "d_model", "family")
+        keys = ("num_heads", "d_model", "positions", "family")
         if rest:
             divisors = [n for n in range(1, self.d_model + 1) if self.d_model % n == 0]
             nearest = min(divisors, key=lambda n: (abs(n - self.num_heads), n))
@@ -237,12 +304,13 @@ class ModelConfig(Section):
                     )
                 ]
             )
-        if self.family == "llama" and head_size % 2:
+        if self.resolved_positions == "rotary" and head_size % 2:
+            where = "for llama " if self.positions is None else ""
             refuse(
                 [
                     (
                         keys,
-                        f"the head size d_model / num_heads = {head_size} must be even for llama "
+                        f"the head size d_model / num_heads = {head_size} must be even {where}"
                         "(rotary positions turn pairs of numbers)",
                     )
                 ]
@@ -359,11 +427,17 @@ class TrainingConfig(Section):
     """How long to train."""
 
     batch_tokens: Annotated[Whole, Field(ge=2, le=10**9)]
-    """Tokens in one optimiser step; a multiple of data.context_length."""
+    """Tokens in one optimiser step; a multiple of data.context_length. Translation: the most
+    tokens of both sides together, padding included; room for one pair of the longest sentences."""
 
     micro_batch_tokens: Annotated[Whole, Field(ge=2, le=10**9)] | None = None
     """Tokens in one forward pass, gradients being accumulated; divides batch_tokens and is a
-    multiple of data.context_length. Left out: the whole batch at once."""
+    multiple of data.context_length (translation: room for one pair of the longest sentences). Left
+    out: the whole batch at once."""
+
+    label_smoothing: Annotated[Number, Field(ge=0.0, lt=1.0)] = 0.0
+    """Part of the target's probability that training spreads evenly over the vocabulary (Szegedy
+    et al. 2016, section 7); every reported loss is without it."""
 
     optimizer: OptimizerConfig
     """The optimiser."""
@@ -396,7 +470,16 @@ class EvaluationConfig(Section):
 
     stride: Annotated[Whole, Field(ge=1, le=131_072)] | None = None
     """Tokens scored in each window of the final sweep, at most data.context_length; equal to it
-    means disjoint windows. Left out: half of context_length."""
+    means disjoint windows. Left out: half of context_length. Not for translation, where every
+    sentence is scored as a whole."""
+
+    beam_size: Annotated[Whole, Field(ge=1, le=100)] | None = None
+    """Translation: hypotheses kept by the beam search of the final evaluation; 1 is greedy. Left
+    out: 5."""
+
+    length_penalty: Annotated[Number, Field(ge=0.0, le=10.0)] | None = None
+    """Translation: finished hypotheses are ranked by log probability / length^this; 0 favours
+    short ones. Left out: 1."""
 
 
 class AnalysisConfig(Section):
@@ -409,7 +492,7 @@ class AnalysisConfig(Section):
 class Settings(Section):
     """What one arm resolves to: everything that decides its numbers, except the seed."""
 
-    task: Literal["language-modeling"]
+    task: Literal["language-modeling", "translation"]
     """What is trained."""
 
     data: DataConfig
@@ -428,16 +511,58 @@ class Settings(Section):
     def _sections_fit(self) -> "Settings":
         refuse(
             problems_between_sections(
+                self.task,
                 self.data.context_length,
                 self.training.batch_tokens,
                 self.training.micro_batch_tokens,
                 self.evaluation.stride,
             )
+            + self._problems_of_task()
         )
         return self
 
+    def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return the keys that the task has no use for, and what its data cannot carry."""
+        problems: list[tuple[tuple[str, ...], str]] = []
+        if self.task == "language-modeling":
+            for path in TRANSLATION_KEYS:
+                value: Any = self
+                for key in path.split("."):
+                    value = getattr(value, key)
+                if value is not None:
+                    problems.append(((path, "task"), "is for the task translation; take it out"))
+            if self.model.tying == "three-way":
+                message = "three-way ties an encoder too: the task must be translation"
+                problems.append((("model.tying", "task"), message))
+            return problems
+        if self.model.tying == "three-way" and self.data.tokenizer.sharing == "separate":
+            message = (
+                "three-way needs one vocabulary for both sides, since a row is then a source token "
+                "and a target token: set data.tokenizer.sharing: joint"
+            )
+            problems.append((("model.tying", "data.tokenizer.sharing"), message))
+        if self.data.format != "plain":
+            problems.append((("data.format", "task"), "translation reads lines; take it out"))
+        if self.evaluation.stride is not None:
+            message = "translation scores every sentence as a whole; take it out"
+            problems.append((("evaluation.stride", "task"), message))
+        return problems
+
+
+TRANSLATION_KEYS = (
+    "data.languages",
+    "data.tokenizer.sharing",
+    "data.unusable_pairs",
+    "data.target_script",
+    "model.num_encoder_layers",
+    "evaluation.beam_size",
+    "evaluation.length_penalty",
+)
+"""Keys that translation alone has a use for; None where they are left out."""
+
 
 def problems_between_sections(
+    task: str | None,
     context_length: int | None,
     batch_tokens: int | None,
     micro_batch_tokens: int | None,
@@ -446,8 +571,9 @@ def problems_between_sections(
     """Check what `data`, `training` and `evaluation` must agree on.
 
     Args:
-        context_length: `data.context_length`; here and below None stands for a value that is
-            left out or not valid by itself.
+        task: `task`; here and below None stands for a value that is left out or not valid by
+            itself.
+        context_length: `data.context_length`.
         batch_tokens: `training.batch_tokens`.
         micro_batch_tokens: `training.micro_batch_tokens`.
         stride: `evaluation.stride`.
@@ -462,6 +588,20 @@ def problems_between_sections(
         if is_wrong:
             problems.append(((key, other), message))
 
+    if task == "translation":
+        longest = 2 * context_length if context_length else None
+        for key, tokens in (
+            ("training.batch_tokens", batch_tokens),
+            ("training.micro_batch_tokens", micro_batch_tokens),
+        ):
+            if longest and tokens:
+                message = f"{tokens} has no room for two sentences of {where} ({context_length})"
+                check(key, where, tokens < longest, f"{message}: at least {longest}")
+        if batch_tokens and micro_batch_tokens:
+            message = f"{micro_batch_tokens} is more than training.batch_tokens ({batch_tokens})"
+            is_wrong = micro_batch_tokens > batch_tokens
+            check("training.micro_batch_tokens", "training.batch_tokens", is_wrong, message)
+        return problems
     if context_length and batch_tokens:
         nearest = max(1, round(batch_tokens / context_length)) * context_length
         message = f"{batch_tokens} is not a multiple of {where} ({context_length}); {nearest} is"
@@ -513,8 +653,9 @@ class Experiment(Section):
     """Name of the experiment, the first half of its run folder's name: letters, digits, `.`, `_`
     and `-`."""
 
-    task: Literal["language-modeling"]
-    """What is trained: `language-modeling`."""
+    task: Literal["language-modeling", "translation"]
+    """What is trained: `language-modeling`, a decoder that continues a text; `translation`, an
+    encoder and a decoder."""
 
     data: DataConfig
     """The corpus, its tokenizer and the window."""

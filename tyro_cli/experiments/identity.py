@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tyro_cli.config.schema import Settings
+from tyro_cli.config.schema import TRANSLATION_KEYS, Settings
 
 PROTOCOL = 1
 
@@ -56,11 +56,34 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
     model["dropout"] = settings.model.dropouts.model_dump(mode="json")
     model["d_ff"] = settings.model.resolved_d_ff
     model["embedding_std"] = settings.model.resolved_embedding_std
+    model["positions"] = settings.model.resolved_positions
     if training["micro_batch_tokens"] is None:
         training["micro_batch_tokens"] = training["batch_tokens"]
+    if settings.task == "translation":
+        _fill_in_translation(record, settings)
+        return record
     if evaluation["stride"] is None:
         evaluation["stride"] = settings.data.context_length // 2
+    for path in TRANSLATION_KEYS:
+        *sections, key = path.split(".")
+        section = record
+        for name in sections:
+            section = section[name]
+        del section[key]
     return record
+
+
+def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
+    """Write what leaving out the keys of translation means; its data say what languages they are."""
+    data, model, evaluation = record["data"], record["model"], record["evaluation"]
+    data["tokenizer"]["sharing"] = data["tokenizer"]["sharing"] or "joint"
+    data["unusable_pairs"] = data["unusable_pairs"] or "drop"
+    data["target_script"] = data["target_script"] or {"disjoint_fraction": 0.0}
+    model["num_encoder_layers"] = settings.model.resolved_encoder_layers
+    evaluation["beam_size"] = evaluation["beam_size"] or 5
+    if evaluation["length_penalty"] is None:
+        evaluation["length_penalty"] = 1.0
+    del evaluation["stride"]
 
 
 def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
@@ -68,11 +91,24 @@ def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
     record = resolved_record(settings)
     data, training = record["data"], record["training"]
     del data["corpus"], data["splits"]
+    data.pop("languages", None)  # the content says it
+    _leave_out_unchanged(record, settings)
     if data["tokenizer"]["kind"] in ("word", "byte"):
         # The corpus decides the size; writing it out only checks it.
         del data["tokenizer"]["vocab_size"]
     training["precision"] = precision
     return record
+
+
+def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
+    """Leave out keys that came later, where they say what the program did before it had them."""
+    model, training = record["model"], record["training"]
+    if settings.model.resolved_positions == ("learned" if model["family"] == "gpt2" else "rotary"):
+        del model["positions"]
+    if model["norm_place"] == "pre":
+        del model["norm_place"]
+    if training["label_smoothing"] == 0:
+        del training["label_smoothing"]
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:
