@@ -410,8 +410,8 @@ def test_every_shipped_configuration_loads(path: Path) -> None:
 
 
 def test_the_two_wikitext_configurations_train_alike_but_for_tokenizer_and_budget() -> None:
-    word = load_experiment(CONFIGS / "wikitext2.yaml").experiment.model_dump()
-    bpe = load_experiment(CONFIGS / "wikitext2-bpe.yaml").experiment.model_dump()
+    word = load_experiment(CONFIGS / "wikitext2.yaml").experiment.model_dump(exclude_none=True)
+    bpe = load_experiment(CONFIGS / "wikitext2-bpe.yaml").experiment.model_dump(exclude_none=True)
     assert word["data"].pop("tokenizer") == {"kind": "word", "vocab_size": 33_278}
     assert bpe["data"].pop("tokenizer") == {"kind": "bpe", "vocab_size": 8192}
     assert word["training"].pop("budget")["epochs"] == 2

@@ -61,6 +61,8 @@ OTHER = {
     "model__embedding_scale": "sqrt_d",
     "model__head_scale": "inverse_sqrt_d",
     "model__embedding_std": 0.01,
+    "model__positions": "sinusoidal",
+    "model__norm_place": "post",
     "training__budget": {"steps": 5},
     "training__batch_tokens": 64,
     "training__micro_batch_tokens": 16,
@@ -74,11 +76,22 @@ OTHER = {
     "training__schedule__warmup_fraction": 0.1,
     "training__schedule__final_fraction": 0.0,
     "training__gradient_clip": None,
+    "training__label_smoothing": 0.1,
     "training__deterministic": False,
     "training__early_stopping": {"patience": 3},
     "training__checkpoint_every_steps": 2,
     "evaluation__every_steps": 2,
     "evaluation__stride": 8,
+}
+
+OTHER_TRANSLATION = {
+    "data__tokenizer__sharing": "separate",
+    "data__unusable_pairs": "refuse",
+    "data__target_script": {"disjoint_fraction": 0.5},
+    "model__num_encoder_layers": 1,
+    "model__tying": "three-way",
+    "evaluation__beam_size": 1,
+    "evaluation__length_penalty": 0.0,
 }
 
 
@@ -90,11 +103,39 @@ def test_any_setting_changes_the_identity(key: str) -> None:
     assert settings_sha256(changed, "fp32") != settings_sha256(settings(), "fp32")
 
 
+def translation(**changes: Any) -> Settings:
+    return settings(task="translation", training__batch_tokens=64, **changes)
+
+
+@pytest.mark.parametrize("key", OTHER_TRANSLATION)
+def test_any_setting_of_translation_changes_the_identity(key: str) -> None:
+    assert identify(translation(**{key: OTHER_TRANSLATION[key]})) != identify(translation())
+    assert identify(translation()) != identify(settings(training__batch_tokens=64))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"data__tokenizer__sharing": "joint"},
+        {"data__unusable_pairs": "drop"},
+        {"data__target_script": {"disjoint_fraction": 0.0}},
+        {"data__languages": {"source": "en", "target": "de"}},
+        {"model__num_encoder_layers": 2},
+        {"model__positions": "rotary"},
+        {"evaluation__beam_size": 5},
+        {"evaluation__length_penalty": 1.0},
+    ],
+    ids=lambda same: next(iter(same)),
+)
+def test_what_leaving_a_key_of_translation_out_means(same: dict[str, Any]) -> None:
+    assert identify(translation(**same)) == identify(translation())
+
+
 def test_the_table_above_names_every_setting() -> None:
     """A key that is added to the schema must be looked at here."""
     record = settings().model_dump()
-    covered = {tuple(key.split("__")[:2]) for key in OTHER}
-    in_no_hash = {("data", "corpus"), ("data", "splits")}
+    covered = {tuple(key.split("__")[:2]) for key in (*OTHER, *OTHER_TRANSLATION)}
+    in_no_hash = {("data", "corpus"), ("data", "splits"), ("data", "languages")}
     resolved = {("training", "precision")}
     present = {
         (section, key)
