@@ -49,8 +49,8 @@ tiny.yaml:1:7: name: the name 'two words' has a character that is not allowed; u
 digits, '.', '_' and '-', and begin with anything but a dot
     1 | name: two words
       |       ^^^^^^^^^
-tiny.yaml:2:7: task: must be language-modeling or translation, not the text 'language-modelling'; did you mean \
-'language-modeling'?
+tiny.yaml:2:7: task: must be language-modeling or translation, not the text 'language-modelling'; \
+did you mean 'language-modeling'?
     2 | task: language-modelling
       |       ^^^^^^^^^^^^^^^^^^
 tiny.yaml:5:38: data.tokenizer.vocab_size: must be at least 258 for bpe (256 bytes, <eos> and what \
@@ -88,8 +88,8 @@ tiny.yaml:18:1: evaluation: is an empty section; write its keys below it, indent
 line out
    18 | evaluation:
       | ^^^^^^^^^^
-tiny.yaml:21:25: arms.tied.model.tying: must be one of none, in-out, three-way, not the text 'inout'; did you mean \
-'in-out'?
+tiny.yaml:21:25: arms.tied.model.tying: must be one of none, in-out, three-way, not the text 'inout'; \
+did you mean 'in-out'?
    21 |   tied: {model: {tying: inout}}
       |                         ^^^^^
 tiny.yaml:22:57: arms.wide.match.parameters_of: there is no arm 'untide'; did you mean 'untied'?

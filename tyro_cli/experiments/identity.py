@@ -74,7 +74,7 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
 
 
 def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
-    """Write what leaving out the keys of translation means; its data say what languages they are."""
+    """Write what leaving out a key of translation means."""
     data, model, evaluation = record["data"], record["model"], record["evaluation"]
     data["tokenizer"]["sharing"] = data["tokenizer"]["sharing"] or "joint"
     data["unusable_pairs"] = data["unusable_pairs"] or "drop"
