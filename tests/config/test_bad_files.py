@@ -88,8 +88,8 @@ tiny.yaml:18:1: evaluation: is an empty section; write its keys below it, indent
 line out
    18 | evaluation:
       | ^^^^^^^^^^
-tiny.yaml:21:25: arms.tied.model.tying: must be one of none, in-out, three-way, not the text 'inout'\
-; did you mean 'in-out'?
+tiny.yaml:21:25: arms.tied.model.tying: must be one of none, in-out, three-way, \
+not the text 'inout'; did you mean 'in-out'?
    21 |   tied: {model: {tying: inout}}
       |                         ^^^^^
 tiny.yaml:22:57: arms.wide.match.parameters_of: there is no arm 'untide'; did you mean 'untied'?
