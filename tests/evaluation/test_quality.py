@@ -1,0 +1,26 @@
+"""Quality of translations against sacrebleu itself."""
+
+import pytest
+
+from tests.sentences import GOOD, REFERENCES, SOURCES
+from tyro_cli.evaluation.quality import translation_quality
+
+sacrebleu = pytest.importorskip("sacrebleu")
+
+
+def test_scores_and_signatures_are_those_of_sacrebleu() -> None:
+    record = translation_quality(GOOD, REFERENCES, SOURCES)
+    assert record["bleu"] == sacrebleu.corpus_bleu(GOOD, [REFERENCES]).score
+    assert record["chrf"] == sacrebleu.corpus_chrf(GOOD, [REFERENCES]).score
+    assert record["copy_bleu"] == sacrebleu.corpus_bleu(SOURCES, [REFERENCES]).score
+    assert record["copy_bleu"] < record["bleu"] < 100
+    assert record["sentences"] == 40
+    assert "tok:13a|smooth:exp|version:" in record["signatures"]["bleu"]
+    assert "case:mixed" in record["signatures"]["bleu"]
+    assert record["signatures"]["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0")
+
+
+def test_case_counts() -> None:
+    upper = [text.upper() for text in REFERENCES]
+    assert translation_quality(upper, REFERENCES, SOURCES)["bleu"] < 30
+    assert translation_quality(REFERENCES, REFERENCES, SOURCES)["bleu"] == pytest.approx(100)
