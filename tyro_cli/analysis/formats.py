@@ -139,6 +139,18 @@ class CountedParameters(Record):
     tied: bool
 
 
+class Quality(Record):
+    """How good the translations of one split are, at the best-valid checkpoint."""
+
+    bleu: Annotated[float, Field(ge=0, le=101)]
+    chrf: Annotated[float, Field(ge=0, le=101)]
+    copy_bleu: Annotated[float, Field(ge=0, le=101)]
+    copy_chrf: Annotated[float, Field(ge=0, le=101)]
+    sentences: Size
+    signatures: dict[str, str]
+    """How `bleu` and `chrf` were computed: sacrebleu's own lines, and the search."""
+
+
 class CellResult(Record):
     """`result.json`: one cell that is done or diverged."""
 
@@ -155,6 +167,8 @@ class CellResult(Record):
     training: Training
     evaluations: Evaluations | None = None
     signatures: dict[Split, dict[str, str]] | None = None
+    quality: dict[Split, Quality] | None = None
+    """Translation alone."""
 
     @model_validator(mode="after")
     def _status_fits_what_is_there(self) -> "CellResult":
@@ -167,6 +181,8 @@ class CellResult(Record):
             for split in ("valid", "test"):
                 if not (self.signatures or {}).get(split):
                     raise ValueError(f"status is done, but `signatures.{split}` is missing")
+                if self.settings.get("task") == "translation" and split not in (self.quality or {}):
+                    raise ValueError(f"status is done, but `quality.{split}` is missing")
         return self
 
     def scores(self, split: Split, at: At) -> SplitScores:

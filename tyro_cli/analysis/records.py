@@ -10,7 +10,7 @@ unfinished. What the numbers mean together is left to `pairs`, `contrasts` and `
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from tyro_cli.analysis.bleu import NUM_COUNTS, Counts, corpus_bleu
 from tyro_cli.analysis.formats import (
     FORMAT,
     SUM_TOLERANCE,
@@ -102,6 +103,29 @@ class CellRecord:
                     path, f"{split}_{name} sums to {found}, but result.json says {recorded}"
                 )
         return scores
+
+    def bleu_counts(self, split: Split) -> Counts | None:
+        """Read each sentence's counts of n-grams, or None where none were kept.
+
+        Raises:
+            DamagedRecord: The file is damaged, or its counts do not give the recorded BLEU.
+        """
+        assert self.result is not None and self.result.quality is not None
+        path, name = self.folder / "documents.npz", f"{split}_bleu"
+        if not path.is_file():
+            return None
+        counts = _read_arrays(path, (name,))[name]
+        quality = self.result.quality[split]
+        if counts.shape != (quality.sentences, NUM_COUNTS) or counts.dtype != np.int64:
+            raise _damaged(path, f"{name}: {NUM_COUNTS} counts for each sentence are expected")
+        if (counts < 0).any():
+            raise _damaged(path, f"{name}: it holds counts below zero")
+        found = float(corpus_bleu(counts.sum(axis=0)))
+        if not math.isclose(found, quality.bleu, abs_tol=1e-6):
+            raise _damaged(
+                path, f"{name} gives a BLEU of {found}, but result.json says {quality.bleu}"
+            )
+        return counts
 
 
 @dataclass(frozen=True)
@@ -313,7 +337,23 @@ def _damaged(path: Path, problem: str, remedy: str = REMEDY) -> DamagedRecord:
 
 
 def _read_document_scores(path: Path, split: Split) -> DocumentScores:
-    """Read one split's four arrays; `allow_pickle=False` means that no object is ever built."""
+    """Read one split's four arrays."""
+    names = ("nats", "tokens", "words", "bytes")
+    read = _read_arrays(path, tuple(f"{split}_{name}" for name in names))
+    arrays = {name: read[f"{split}_{name}"] for name in names}
+    for name, array in arrays.items():
+        is_nats = name == "nats"
+        if array.ndim != 1 or array.shape != arrays["nats"].shape:
+            raise _damaged(path, f"{split}_{name}: one number for each document is expected")
+        if array.dtype != (np.float64 if is_nats else np.int64):
+            raise _damaged(path, f"{split}_{name}: {array.dtype} is not the expected kind")
+        if not np.isfinite(array).all() or (array < 0).any():
+            raise _damaged(path, f"{split}_{name}: it holds numbers below zero or not finite")
+    return DocumentScores(**arrays)
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Read arrays by name; `allow_pickle=False` means that no object is ever built."""
     if not path.is_file():
         raise _damaged(path, "the file is missing")
     arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -324,19 +364,10 @@ def _read_document_scores(path: Path, split: Split) -> DocumentScores:
                     path, f"it holds more than {MAX_DOCUMENTS_BYTES >> 20} MiB of numbers"
                 )
         with np.load(path, allow_pickle=False) as content:
-            for name in ("nats", "tokens", "words", "bytes"):
-                key = f"{split}_{name}"
-                if key not in content:
-                    raise _damaged(path, f"{key}: the array is missing")
-                arrays[name] = content[key]
+            for name in names:
+                if name not in content:
+                    raise _damaged(path, f"{name}: the array is missing")
+                arrays[name] = content[name]
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, f"it cannot be read as arrays ({error})") from error
-    for name, array in arrays.items():
-        is_nats = name == "nats"
-        if array.ndim != 1 or array.shape != arrays["nats"].shape:
-            raise _damaged(path, f"{split}_{name}: one number for each document is expected")
-        if array.dtype != (np.float64 if is_nats else np.int64):
-            raise _damaged(path, f"{split}_{name}: {array.dtype} is not the expected kind")
-        if not np.isfinite(array).all() or (array < 0).any():
-            raise _damaged(path, f"{split}_{name}: it holds numbers below zero or not finite")
-    return DocumentScores(**arrays)
+    return arrays

@@ -21,6 +21,11 @@ from tyro_cli.analysis.contrasts import (
 from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
 from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.translation_tables import (
+    is_translation,
+    quality_contrast_table,
+    quality_table,
+)
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
 
@@ -67,12 +72,15 @@ def all_tables(
         RunFolderError: The numbers to compare have different signatures, and `force` is not set.
     """
     against = run.baseline(baseline)
-    tables = (
+    tables = [
         parameter_table(run, against),
         perplexity_table(run, against, force=force),
         contrast_table(run, against, metric, force=force),
         performance_table(run),
-    )
+    ]
+    if is_translation(run):
+        tables.insert(2, quality_table(run))
+        tables.insert(4, quality_contrast_table(run, against, force=force))
     return {table.name: table for table in tables}
 
 

@@ -20,6 +20,7 @@ from tyro_cli.analysis.contrasts import (
 )
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.statistics import DocumentBootstrap, Interval, seeds_needed
+from tyro_cli.analysis.translation_tables import bleu_beside
 
 Kind = Literal["better", "better-small", "equivalent", "cannot-tell", "one-pair", "withheld"]
 
@@ -89,6 +90,7 @@ def verdict(
     margin: float,
     documents: DocumentBootstrap | None = None,
     family: FamilyPs | None = None,
+    beside: str = "",
 ) -> Verdict:
     """Decide what a contrast in nats allows one to say.
 
@@ -98,6 +100,7 @@ def verdict(
         documents: Interval over documents, for the sentence of a single pair.
         family: In a study, the adjusted p values: `better` and `equivalent` then need them at .05
             or below, and the intervals are shown unadjusted.
+        beside: A sentence for what stands beside and decides nothing: BLEU, in translation.
     """
     assert contrast.metric in UNIT_OF_METRIC, "a verdict is decided in nats"
     margin_nats = math.log1p(margin)
@@ -110,6 +113,7 @@ def verdict(
     sentences = [
         f"{contrast.arm} against {contrast.baseline}: {text}.",
         *_numbers(contrast, documents),
+        *([beside] if beside else []),
         f"Pairs verified: {contrast.pairs_in_words()}.",
         *_family(contrast, family),
         *_margin_and_seeds(kind, contrast, margin, margin_nats),
@@ -158,7 +162,12 @@ def verdict_of(run: RunRecords, arm: str, baseline: str, *, force: bool = False)
     documents = None
     if len(decisive.seeds) == 1:
         documents = document_contrast(run, arm, baseline, decisive.seeds[0], decisive.metric)
-    return verdict(decisive, run.manifest.margin, documents)
+    return verdict(
+        decisive,
+        run.manifest.margin,
+        documents,
+        beside=bleu_beside(run, arm, baseline, force=force),
+    )
 
 
 def verdict_of_run(

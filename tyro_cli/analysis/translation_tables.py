@@ -1,0 +1,283 @@
+"""Tables of translation quality: BLEU and chrF of every cell, and what they make of a contrast.
+
+Invariant: BLEU is a number of a whole corpus, so an interval is over seeds (paired t), and between
+two fixed checkpoints sentences are exchanged at random (`bleu.randomisation_test`); higher is
+better, and no verdict is decided here. The BLEU of copying the source stands beside every score.
+"""
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from tyro_cli.analysis.bleu import randomisation_test
+from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.contrasts import contrast
+from tyro_cli.analysis.formats import CellResult, Quality, Split
+from tyro_cli.analysis.perplexity_tables import SPLITS, status_in_words
+from tyro_cli.analysis.records import CellRecord, RunRecords
+from tyro_cli.analysis.signatures import refuse_mixed_signatures
+from tyro_cli.analysis.statistics import Interval, paired_t_interval
+
+Score = Literal["bleu", "chrf"]
+SCORES: tuple[Score, ...] = ("bleu", "chrf")
+NAMES: dict[Score, str] = {"bleu": "BLEU", "chrf": "chrF"}
+
+
+@dataclass(frozen=True)
+class QualityContrast:
+    """BLEU or chrF of an arm minus the baseline's, over verified pairs; above zero is better.
+
+    Attributes:
+        score: Which of the two.
+        split: The split that was translated.
+        seeds: Seeds of the verified pairs, in the order of all values below.
+        arm_values: The arm's score at each seed.
+        baseline_values: The baseline's.
+        randomisation_ps: For BLEU, the p of exchanging sentences at each seed; None where the
+            counts were not kept.
+        forced: Warning that the values have different signatures, or "".
+    """
+
+    score: Score
+    split: Split
+    seeds: tuple[int, ...]
+    arm_values: tuple[float, ...]
+    baseline_values: tuple[float, ...]
+    randomisation_ps: tuple[float, ...] | None
+    forced: str
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Arm minus baseline at each seed."""
+        pairs = zip(self.arm_values, self.baseline_values, strict=True)
+        return tuple(arm - baseline for arm, baseline in pairs)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % paired t interval of the mean difference, or None below two pairs."""
+        return paired_t_interval(self.differences, 0.95) if len(self.seeds) > 1 else None
+
+
+def is_translation(run: RunRecords) -> bool:
+    """Say whether a run's cells translate."""
+    return run.manifest.task == "translation"
+
+
+def quality_contrast(
+    run: RunRecords,
+    arm: str,
+    baseline: str,
+    score: Score,
+    split: Split = "test",
+    *,
+    force: bool = False,
+) -> QualityContrast | None:
+    """Set a score of an arm against the baseline's; None without a verified pair.
+
+    Raises:
+        RunFolderError: The values have different signatures, and `force` is not set.
+        DamagedRecord: A file of counts is damaged.
+    """
+    seeds = contrast(run, arm, baseline, "nats_per_token", split, force=force).seeds
+    pairs = [[_quality(run.cells[name, seed], split) for name in (arm, baseline)] for seed in seeds]
+    if not pairs:
+        return None
+    signatures = {
+        f"{name} seed {seed}": quality.signatures.get(score, "")
+        for seed, pair in zip(seeds, pairs, strict=True)
+        for name, quality in zip((arm, baseline), pair, strict=True)
+    }
+    return QualityContrast(
+        score=score,
+        split=split,
+        seeds=seeds,
+        arm_values=tuple(getattr(first, score) for first, _ in pairs),
+        baseline_values=tuple(getattr(second, score) for _, second in pairs),
+        randomisation_ps=_randomisation(run, arm, baseline, seeds, split)
+        if score == "bleu"
+        else None,
+        forced=refuse_mixed_signatures(f"{split} {score}", signatures, force=force),
+    )
+
+
+def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> str:
+    """Return what BLEU says beside a verdict, with its interval; "" where nothing is translated.
+
+    Raises:
+        RunFolderError: The values have different signatures, and `force` is not set.
+    """
+    one = None
+    if is_translation(run):
+        one = quality_contrast(run, arm, baseline, "bleu", force=force)
+    if one is None:
+        return ""
+    mean = fmean(one.differences)
+    sentence = f"Test BLEU, {arm} - {baseline}: {mean:+.2f}"
+    if one.interval is not None:
+        low, high = one.interval.low, one.interval.high
+        sentence += f", 95 % interval [{low:+.2f}, {high:+.2f}] over {len(one.seeds)} seeds"
+    elif one.randomisation_ps is not None:
+        sentence += f" at seed {one.seeds[0]} (randomisation p {one.randomisation_ps[0]:.4f})"
+    return f"{sentence}; higher is better, and it decides nothing."
+
+
+def quality_table(run: RunRecords) -> Table:
+    """Return BLEU and chrF of every cell and split, and the means of the arms."""
+    rows: list[Row] = []
+    for arm in run.arms:
+        cells = tuple(run.cells_of(arm))
+        for split in SPLITS:
+            rows.append(_mean_row(arm, split, cells))
+            rows += [_row(cell, split) for cell in cells]
+    all_done = all(cell.status == "done" for cell in run.cells.values())
+    return Table(
+        "translation",
+        f"Translation quality of {run.manifest.name}",
+        (
+            Column("arm", "arm"),
+            Column("split", "split"),
+            Column("seed", "seed"),
+            Column("status", "cell", on_screen=not all_done),
+            Column("bleu", "BLEU", "number", 2),
+            Column("chrf", "chrF", "number", 2),
+            Column("copy_bleu", "BLEU of copying", "number", 2),
+            Column("copy_chrf", "chrF of copying", "number", 2, on_screen=False),
+            Column("sentences", "sentences", "integer"),
+        ),
+        tuple(rows),
+        (
+            "Scores of the best-valid checkpoint, 0 to 100, higher is better; a mean is that of "
+            "the seeds' scores. Copying: the source text handed in as its own translation.",
+            *_signature_notes(run),
+        ),
+    )
+
+
+def quality_contrast_table(
+    run: RunRecords, baseline: str | None = None, *, force: bool = False
+) -> Table:
+    """Return the differences of BLEU and chrF of every arm against the baseline.
+
+    Raises:
+        RunFolderError: The numbers to compare have different signatures, and `force` is not set.
+    """
+    against = run.baseline(baseline)
+    rows: list[Row] = []
+    notes = [
+        "Differences are arm - baseline, higher is better; best-valid checkpoints. Intervals are "
+        "paired t intervals over seeds. The randomisation p is of two fixed checkpoints, whose "
+        "sentences are exchanged at random 10,000 times (BLEU); it says nothing about other seeds."
+    ]
+    for arm in run.arms:
+        if arm == against:
+            continue
+        for score in SCORES:
+            for split in SPLITS:
+                one = quality_contrast(run, arm, against, score, split, force=force)
+                rows.append(_contrast_row(one, arm, against, score, split))
+                if one is not None and one.forced:
+                    notes.append(f"{one.forced}.")
+    return Table(
+        "translation-contrasts",
+        f"Translation contrasts of {run.manifest.name} against {against}",
+        (
+            Column("arm", "arm"),
+            Column("baseline", "baseline", on_screen=False),
+            Column("score", "score"),
+            Column("split", "split"),
+            Column("seeds", "seeds", on_screen=False),
+            Column("arm_values", "arm by seed", "numbers", 2, on_screen=False),
+            Column("baseline_values", "baseline by seed", "numbers", 2, on_screen=False),
+            Column("differences", "difference by seed", "signed_numbers", 2),
+            Column("mean", "mean", "signed", 2),
+            Column("interval_95", "95 % interval", "interval", 2),
+            Column("randomisation_ps", "randomisation p by seed", "numbers"),
+            Column("pairs_won", "pairs won"),
+        ),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _quality(cell: CellRecord, split: Split) -> Quality:
+    assert cell.result is not None and cell.result.quality is not None
+    return cell.result.quality[split]
+
+
+def _randomisation(
+    run: RunRecords, arm: str, baseline: str, seeds: tuple[int, ...], split: Split
+) -> tuple[float, ...] | None:
+    ps = []
+    for seed in seeds:
+        first, second = (run.cells[name, seed].bleu_counts(split) for name in (arm, baseline))
+        if first is None or second is None or first.shape != second.shape:
+            return None
+        ps.append(randomisation_test(first, second, seed).p)
+    return tuple(ps)
+
+
+def _row(cell: CellRecord, split: Split) -> Row:
+    row: dict[str, CellValue] = {
+        "arm": cell.arm,
+        "split": split,
+        "seed": str(cell.seed),
+        "status": status_in_words(cell),
+    }
+    if cell.status != "done":
+        return row
+    quality = _quality(cell, split)
+    names = ("bleu", "chrf", "copy_bleu", "copy_chrf", "sentences")
+    return row | {name: getattr(quality, name) for name in names}
+
+
+def _mean_row(arm: str, split: Split, cells: tuple[CellRecord, ...]) -> Row:
+    done = [_quality(cell, split) for cell in cells if cell.status == "done"]
+    row: dict[str, CellValue] = {
+        "arm": arm,
+        "split": split,
+        "seed": "mean",
+        "status": f"{len(done)}/{len(cells)} done",
+    }
+    if not done:
+        return row
+    names = ("bleu", "chrf", "copy_bleu", "copy_chrf")
+    return row | {name: fmean(getattr(one, name) for one in done) for name in names}
+
+
+def _contrast_row(
+    one: QualityContrast | None, arm: str, baseline: str, score: Score, split: Split
+) -> Row:
+    row: dict[str, CellValue] = {
+        "arm": arm,
+        "baseline": baseline,
+        "score": NAMES[score],
+        "split": split,
+    }
+    if one is None:
+        return row
+    won = sum(difference > 0 for difference in one.differences)
+    row |= {
+        "seeds": ", ".join(str(seed) for seed in one.seeds),
+        "arm_values": one.arm_values,
+        "baseline_values": one.baseline_values,
+        "differences": one.differences,
+        "mean": fmean(one.differences),
+        "interval_95": (one.interval.low, one.interval.high) if one.interval else None,
+        "pairs_won": f"{won}/{len(one.seeds)}",
+    }
+    if score == "bleu":
+        row["randomisation_ps"] = one.randomisation_ps
+    return row
+
+
+def _signature_notes(run: RunRecords) -> list[str]:
+    """Print how each score was computed, from the first cell that has it."""
+    for result in run.results():
+        return [_signature_note(result, split) for split in SPLITS]
+    return []
+
+
+def _signature_note(result: CellResult, split: Split) -> str:
+    assert result.quality is not None
+    lines = result.quality[split].signatures
+    return f"{split.capitalize()}: " + ", ".join(f"`{lines[score]}`" for score in lines) + "."
