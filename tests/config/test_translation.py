@@ -55,6 +55,7 @@ def test_a_problem_is_named_with_its_remedy(
         "data.unusable_pairs=drop",
         "data.target_script={disjoint_fraction: 0}",
         "model.num_encoder_layers=1",
+        "training.label_smoothing=0",
         "evaluation.beam_size=1",
         "evaluation.length_penalty=1",
     ],

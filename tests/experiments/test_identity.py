@@ -76,7 +76,6 @@ OTHER = {
     "training__schedule__warmup_fraction": 0.1,
     "training__schedule__final_fraction": 0.0,
     "training__gradient_clip": None,
-    "training__label_smoothing": 0.1,
     "training__deterministic": False,
     "training__early_stopping": {"patience": 3},
     "training__checkpoint_every_steps": 2,
@@ -90,6 +89,7 @@ OTHER_TRANSLATION = {
     "data__target_script": {"disjoint_fraction": 0.5},
     "model__num_encoder_layers": 1,
     "model__tying": "three-way",
+    "training__label_smoothing": 0.1,
     "evaluation__beam_size": 1,
     "evaluation__length_penalty": 0.0,
 }
@@ -121,6 +121,7 @@ def test_any_setting_of_translation_changes_the_identity(key: str) -> None:
         {"data__target_script": {"disjoint_fraction": 0.0}},
         {"data__languages": {"source": "en", "target": "de"}},
         {"model__num_encoder_layers": 2},
+        {"training__label_smoothing": 0.0},
         {"model__positions": "rotary"},
         {"evaluation__beam_size": 5},
         {"evaluation__length_penalty": 1.0},

@@ -435,9 +435,9 @@ class TrainingConfig(Section):
     multiple of data.context_length (translation: room for one pair of the longest sentences). Left
     out: the whole batch at once."""
 
-    label_smoothing: Annotated[Number, Field(ge=0.0, lt=1.0)] = 0.0
-    """Part of the target's probability that training spreads evenly over the vocabulary (Szegedy
-    et al. 2016, section 7); every reported loss is without it."""
+    label_smoothing: Annotated[Number, Field(ge=0.0, lt=1.0)] | None = None
+    """Translation: part of the target's probability that training spreads evenly over the
+    vocabulary (Szegedy et al. 2016, section 7); every reported loss is without it. Left out: 0."""
 
     optimizer: OptimizerConfig
     """The optimiser."""
@@ -555,6 +555,7 @@ TRANSLATION_KEYS = (
     "data.unusable_pairs",
     "data.target_script",
     "model.num_encoder_layers",
+    "training.label_smoothing",
     "evaluation.beam_size",
     "evaluation.length_penalty",
 )

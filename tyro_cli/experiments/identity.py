@@ -79,6 +79,7 @@ def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
     data["tokenizer"]["sharing"] = data["tokenizer"]["sharing"] or "joint"
     data["unusable_pairs"] = data["unusable_pairs"] or "drop"
     data["target_script"] = data["target_script"] or {"disjoint_fraction": 0.0}
+    record["training"]["label_smoothing"] = settings.training.label_smoothing or 0.0
     model["num_encoder_layers"] = settings.model.resolved_encoder_layers
     evaluation["beam_size"] = evaluation["beam_size"] or 5
     if evaluation["length_penalty"] is None:
@@ -102,13 +103,11 @@ def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
 
 def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
     """Leave out keys that came later, where they say what the program did before it had them."""
-    model, training = record["model"], record["training"]
+    model = record["model"]
     if settings.model.resolved_positions == ("learned" if model["family"] == "gpt2" else "rotary"):
         del model["positions"]
     if model["norm_place"] == "pre":
         del model["norm_place"]
-    if training["label_smoothing"] == 0:
-        del training["label_smoothing"]
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:
