@@ -12,6 +12,7 @@
     │   └── LockHeld           1  someone else owns this cell
     ├── CellFailed             1  a cell could not be trained
     │   ├── BrokenArm          1  a tensor never got a gradient, never moved, or a tie is gone
+    │   ├── ProcessLost        1  another process that trained the cell has ended
     │   └── Diverged           1  a loss or a gradient is not a finite number
     ├── GateFailed             3  a --fail-if gate
     ├── NothingMatched         5  no run, arm or seed fits the request
@@ -87,6 +88,10 @@ class CellFailed(WtieError):
 
 class BrokenArm(CellFailed):
     """A tensor never received a gradient or never moved, or the tie does not hold."""
+
+
+class ProcessLost(CellFailed):
+    """Another of the processes that train the cell together has ended, or never came."""
 
 
 class Diverged(CellFailed):

@@ -199,11 +199,16 @@ class Workplace:
         """Return the runs under a root, by name."""
         return sorted(path.parent for path in (self.folder / root).glob("*/resolved.yaml"))
 
-    def start(self, *words: object, environment: Mapping[str, str] | None = None) -> Started:
-        """Start `wtie` with these words."""
+    def start(
+        self,
+        *words: object,
+        environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> Started:
+        """Start `wtie` with these words, where asked for under another Python module."""
         started = Started(
             subprocess.Popen(
-                [sys.executable, "-m", "tyro_cli", *map(str, words)],
+                [sys.executable, *under, "-m", "tyro_cli", *map(str, words)],
                 cwd=self.folder,
                 env=self.environment | (environment or {}),
                 stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ from tyro_cli.cli.options import (
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
 from tyro_cli.cli.tables import compare_study, draw_study
+from tyro_cli.training.world import refuse_torchrun
 
 if TYPE_CHECKING:
     from tyro_cli.analysis.studies import StudyRecords
@@ -73,6 +74,7 @@ def sweep(
     Then print and write its tables. Running the same command again trains nothing and prints the
     tables; a failed cell does not stop the others, and ends in exit code 4.
     """
+    refuse_torchrun("wtie sweep", "leave torchrun out: a study trains many cells, a process each")
     check_device(device)
     from tyro_cli.experiments.studies import parse_shard
     from tyro_cli.experiments.sweep import SweepRequest

@@ -5,6 +5,7 @@ belong to `experiments`. The tables go to stdout, everything said on the way to 
 """
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from tyro_cli.cli.options import (
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
 from tyro_cli.cli.tables import compare_run, draw, warn_of_missing_cells
+from tyro_cli.training.world import World, read_world, refuse_torchrun
 
 
 def train(
@@ -67,28 +69,54 @@ def train(
 
     Running the same command again trains nothing and prints the tables; adding seeds or arms
     trains only what is new; after an interruption the same command resumes.
-    """
-    check_device(device)
-    loaded = load_checked(config, checked_overrides(overrides))
-    from tyro_cli.config.seeds import parse_seeds
 
-    request: dict[str, Any] = {
-        "loaded": loaded,
-        "seeds": None if seeds is None else parse_seeds(seeds),
-        "arms": parse_names(arms, "--arms"),
-        "workers": parse_count(workers, "--workers"),
-        "threads": parse_count(threads, "--threads"),
-        "device": device,
-        "out": out,
-        "fresh": fresh,
-        "allow_numeric_drift": allow_numeric_drift,
-        "command": ["wtie", *sys.argv[1:]],
-        "console": progress_console(),
-    }
-    if dry_run:
-        _show_plan(request, as_json=as_json)
+    Several devices train one cell at a time with:
+    torchrun --standalone --nproc-per-node 2 -m tyro_cli train ...
+    """
+    world = read_world()
+    if world.rank > 0:
+        from tyro_cli.experiments.launchers.torchrun import follow
+
+        follow(world)
         return
-    _train(request, as_json=as_json)
+    with _leading(world):
+        check_device(device)
+        loaded = load_checked(config, checked_overrides(overrides))
+        from tyro_cli.config.seeds import parse_seeds
+
+        request: dict[str, Any] = {
+            "loaded": loaded,
+            "seeds": None if seeds is None else parse_seeds(seeds),
+            "arms": parse_names(arms, "--arms"),
+            "workers": parse_count(workers, "--workers"),
+            "threads": parse_count(threads, "--threads"),
+            "device": device,
+            "out": out,
+            "fresh": fresh,
+            "allow_numeric_drift": allow_numeric_drift,
+            "command": [*_program(world), *sys.argv[1:]],
+            "console": progress_console(),
+        }
+        if dry_run:
+            refuse_torchrun("wtie train --dry-run", "leave torchrun out")
+            _show_plan(request, as_json=as_json)
+            return
+        _train(request, world, as_json=as_json)
+
+
+def _leading(world: World) -> AbstractContextManager[None]:
+    if world.size == 1:
+        return nullcontext()
+    from tyro_cli.experiments.launchers.torchrun import leading
+
+    return leading(world)
+
+
+def _program(world: World) -> list[str]:
+    """Return the words before `train` that start this command again."""
+    if world.size == 1:
+        return ["wtie"]
+    return ["torchrun", "--standalone", "--nproc-per-node", str(world.size), "-m", "tyro_cli"]
 
 
 def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
@@ -102,10 +130,10 @@ def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
         print_line(line)
 
 
-def _train(request: dict[str, Any], *, as_json: bool) -> None:
+def _train(request: dict[str, Any], world: World, *, as_json: bool) -> None:
     from tyro_cli.experiments.run import train_experiment
 
-    outcome = train_experiment(**request)
+    outcome = train_experiment(**request, world=world)
     if outcome.trained_cells == 0 and not outcome.failed:
         warn(f"all {outcome.done_cells} cells were trained before; nothing to do")
     from tyro_cli.analysis.records import load_run

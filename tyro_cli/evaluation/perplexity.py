@@ -6,6 +6,7 @@ exponentiate once. Nothing here draws a random number or touches training state.
 Shapes: L scored tokens of a split, B windows of a batch, T context_length, S scored positions.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -70,6 +71,7 @@ def sweep_nats(
     stride: int,
     dtype: torch.dtype = torch.float32,
     poll: Callable[[], None] = lambda: None,
+    part: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Return the nats `[L]` (float32) of every token after the first.
 
@@ -83,14 +85,20 @@ def sweep_nats(
         stride: Positions scored by a window, 1 to the model's context_length.
         dtype: float32 for the final evaluation, the training precision during training.
         poll: Called before every batch; raises to stop.
+        part: Which of how many equal parts of the batches to score, from 0; tokens of the others
+            get 0. The sum over all parts is, bit for bit, what one sweep over all gives.
     """
     length, context = len(tokens) - 1, model.context_length
-    nats = np.empty(length, dtype=np.float32)
+    nats = np.zeros(length, dtype=np.float32)
+    mine, num_parts = part
+    turns = itertools.cycle(range(num_parts))
     device = model.embedding.weight.device
 
     def score(starts: np.ndarray, window: int, scored: int) -> None:
         per_batch = max(1, BATCH_TOKENS // window)
         for first in range(0, len(starts), per_batch):
+            if next(turns) != mine:
+                continue
             poll()
             positions = starts[first : first + per_batch, None] + np.arange(window + 1)
             batch = torch.from_numpy(tokens[positions].astype(np.int64)).to(device)

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from tyro_cli.config.loading import LoadedExperiment
 from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_data
-from tyro_cli.errors import Interrupted, RunFolderError
+from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
 from tyro_cli.experiments.launchers.local import CellFailure, run_locally
-from tyro_cli.experiments.limits import available_cores, check_disk, choose_workers
+from tyro_cli.experiments.launchers.torchrun import check_world, run_together
+from tyro_cli.experiments.limits import (
+    WORKER_BYTES,
+    available_cores,
+    check_disk,
+    choose_workers,
+)
 from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
@@ -26,6 +32,7 @@ from tyro_cli.ledger.ledger import Ledger, ledger_of
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.locks import owned
 from tyro_cli.training.signals import StopRequest, polled_signals
+from tyro_cli.training.world import World
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,6 +141,7 @@ def train_experiment(
     allow_numeric_drift: bool,
     command: list[str],
     console: "Console",
+    world: World,
 ) -> TrainOutcome:
     """Train every missing cell of an experiment.
 
@@ -150,6 +158,8 @@ def train_experiment(
         allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
         command: The command line, for the manifest and the message that says how to resume.
         console: Where progress is shown (stderr).
+        world: Our place, rank 0, among the processes that torchrun started. Where there are
+            several, they train one cell after the other together.
 
     Raises:
         UsageError: If anything about the request is wrong; nothing was written.
@@ -160,7 +170,7 @@ def train_experiment(
         console.print(text, soft_wrap=True)
 
     again = shlex.join(word for word in command if word != "--fresh")
-    with polled_signals() as stop, ExitStack() as held:
+    with polled_signals(world.parent) as stop, ExitStack() as held:
         stop.last_words = f"ended at once; go on with: {again}\n"
         try:
             ready = prepare_start(
@@ -175,14 +185,19 @@ def train_experiment(
             )
             plan = ready.plan
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-            largest, memory_bytes = largest_arm(ready, missing)
-            num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
+            num_workers = _choose_workers(ready, missing, workers, world)
             ledgers = [ready.ledgers[cell.arm] for cell in missing]
             check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
-                ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+                ready,
+                threads,
+                num_workers * world.local_size,
+                fresh=fresh,
+                allow_drift=allow_numeric_drift,
+                processes=world.size,
             )
+            together = {"processes": world.size} if world.size > 1 else {}
             manifest = open_run_folder(
                 plan,
                 prepared=ready.data,
@@ -190,7 +205,7 @@ def train_experiment(
                 threads=num_threads,
                 device=ready.device,
                 precision=ready.precision,
-                environment=describe_environment(command, ready.device),
+                environment=together | describe_environment(command, ready.device),
                 fresh=fresh,
             )
             failures: list[CellFailure] = []
@@ -199,13 +214,17 @@ def train_experiment(
                     f"{plan.run_folder}: training {len(missing)} of {len(plan.cells)} cells, "
                     f"{num_workers} at a time, {num_threads} thread(s) each, {ready.precision} "
                     f"on {ready.device}"
+                    + (f", {world.size} processes a cell" if world.size > 1 else "")
                 )
                 specs = [
                     cell_spec(ready, cell, manifest, num_threads, allow_numeric_drift)
                     for cell in missing
                 ]
                 with LiveView(console, len(specs)) as view:
-                    failures = run_locally(specs, num_workers, view.handle, stop)
+                    if world.size > 1:
+                        failures = run_together(specs, world, view.handle, stop)
+                    else:
+                        failures = run_locally(specs, num_workers, view.handle, stop)
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
@@ -266,29 +285,61 @@ def disk_bytes(missing: Sequence[Ledger], num_workers: int) -> int:
     return int(CHECKPOINT_SLACK * (sum(finished) + sum(running[-num_workers:])))
 
 
+def _choose_workers(ready: Start, missing: list[Cell], asked: int | None, world: World) -> int:
+    """Return the cells at once that fit; of several processes each holds the whole model.
+
+    Raises:
+        UsageError: If the memory, the GPUs or a batch do not carry what was asked for.
+    """
+    largest, memory_bytes = largest_arm(ready, missing)
+    if world.size == 1:
+        return choose_workers(asked, len(missing), memory_bytes, ready.device, largest)
+    arms = {cell.arm: ready.plan.arms[cell.arm].settings for cell in ready.plan.cells}
+    check_world(world, arms, ready.device)
+    if asked not in (None, 1):
+        raise UsageError(
+            f"--workers {asked}: under torchrun all processes train one cell at a time",
+            "leave --workers out, or start without torchrun",
+        )
+    memory_bytes += ready.ledgers[largest].checkpoint_bytes  # the gradients under way
+    if ready.device == "cpu":
+        memory_bytes = memory_bytes * world.local_size + WORKER_BYTES * (world.local_size - 1)
+        largest += f", {world.local_size} processes"
+    return choose_workers(1, len(missing), memory_bytes, ready.device, largest)
+
+
 def choose_threads(
-    ready: Start, asked: int | None, num_workers: int, *, fresh: bool, allow_drift: bool
+    ready: Start,
+    asked: int | None,
+    num_workers: int,
+    *,
+    fresh: bool,
+    allow_drift: bool,
+    processes: int = 1,
 ) -> int:
     """Return the threads of a worker: the run's own, or asked for, or cores shared out.
 
     Raises:
-        RunFolderError: If the run was started with another number or on another device: its cells
-            would be no pairs.
+        RunFolderError: If the run was started with another number, on another device or with
+            another number of processes a cell: its cells would be no pairs.
     """
     path = ready.plan.run_folder / "manifest.json"
     recorded = read_json(path) if not fresh and path.exists() else {}
     threads, device = recorded.get("threads"), recorded.get("device", ready.device)
     other = []
     if asked is not None and threads not in (None, asked):
-        other.append(f"{threads} thread(s) a cell, not {asked}")
+        other.append(f"with {threads} thread(s) a cell, not {asked}")
     if device != ready.device:
-        other.append(f"{device}, not {ready.device}")
+        other.append(f"on {device}, not {ready.device}")
+    recorded_processes = recorded.get("processes", 1)
+    if recorded and recorded_processes != processes:
+        other.append(f"with {recorded_processes} process(es) a cell, not {processes}")
     if other and not allow_drift:
         raise RunFolderError(
-            f"{ready.plan.run_folder} was started with {' and on '.join(other)}: cells that are "
+            f"{ready.plan.run_folder} was started {' and '.join(other)}: cells that are "
             "computed otherwise are no pairs",
-            "leave --threads and --device out, start anew with --fresh, or accept and record the "
-            "difference with --allow-numeric-drift",
+            "leave --threads and --device out and start as many processes, start anew with "
+            "--fresh, or accept and record the difference with --allow-numeric-drift",
         )
     if asked is not None:
         return asked

@@ -30,6 +30,8 @@ class CellSpec:
         threads: Threads of one worker.
         allow_numeric_drift: Resume under another numeric fingerprint, and record it.
         point: In a study, the point of the grid in a word; else empty.
+        processes: How many train the cell together, started by torchrun.
+        meeting: Where these processes meet; empty for one.
     """
 
     cell_id: str
@@ -44,6 +46,8 @@ class CellSpec:
     threads: int
     allow_numeric_drift: bool = False
     point: str = ""
+    processes: int = 1
+    meeting: str = ""
 
     @property
     def name(self) -> str:

@@ -2,7 +2,8 @@
 
 It reads a spec from standard input, writes events as JSON lines to standard output and everything
 else to standard error (the cell's log). `result.json` is the last file written: a cell is done when
-it is there. A stopped worker leaves a checkpoint; started again, it goes on from it.
+it is there. A stopped worker leaves a checkpoint; started again, it goes on from it. Where several
+workers train a cell together, that of rank 0 owns the cell, writes and reports.
 """
 
 import io
@@ -28,6 +29,7 @@ from tyro_cli.errors import (
     Diverged,
     Interrupted,
     LockHeld,
+    ProcessLost,
     WtieError,
 )
 from tyro_cli.evaluation.perplexity import document_scores, split_scores, sweep_nats
@@ -45,7 +47,9 @@ from tyro_cli.storage.system import make_folder, remove_leftovers, storage_error
 from tyro_cli.training.checkpoints import load_model, verified_best
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
+from tyro_cli.training.processes import ALONE, Processes, joined
 from tyro_cli.training.signals import polled_signals
+from tyro_cli.training.world import read_world
 
 RESULT_FORMAT = 1
 REPORT_SECONDS = 0.25
@@ -65,17 +69,22 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
     Raises:
         LockHeld: If another process owns the cell.
         Diverged: After recording it: the cell counts as done.
-        CellFailed: If the arm is broken.
+        CellFailed: If the arm is broken, or another process of the cell has ended.
         Interrupted: If `poll` raised it; a checkpoint was written.
     """
     folder = Path(spec.folder)
-    make_folder(folder)
-    with _owned_soon(folder, f"cell {spec.name}", poll):
-        _clear(folder)
+    settings = spec.resolved_settings()
+    configure_process(spec.device, spec.threads, settings.training.deterministic)
+    with ExitStack() as held:
+        processes = held.enter_context(_processes(spec, poll))
+        if processes.rank == 0:
+            make_folder(folder)
+            held.enter_context(_owned_soon(folder, f"cell {spec.name}", poll))
+            _clear(folder)
+        else:
+            report = _say_nothing  # rank 0 says the same
         if read_result(folder, spec.cell_id) is not None:
             return
-        settings = spec.resolved_settings()
-        configure_process(spec.device, spec.threads, settings.training.deterministic)
         data = open_prepared(Path(spec.prepared_folder))
         context = CellContext(
             cell_id=spec.cell_id,
@@ -90,6 +99,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             poll=poll,
             warn=lambda text: report({"kind": "warning", "text": text}),
             report=report,
+            processes=processes,
         )
         trainer = Trainer(context)
         _check_ledger(trainer.model, settings, data)
@@ -98,18 +108,35 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             trained = trainer.run()
             clock.add(trained)
             report({"kind": "phase", "text": "final evaluation"})
-            evaluations = _final_evaluation(spec, trained, settings, data, poll, context.warn)
+            evaluations = _final_evaluation(context, trained)
         except Diverged:
+            if processes.rank > 0:
+                return  # it diverged in all of them, and that of rank 0 tells
             clock.add(trainer)
             clock.write()
             _finish(folder, _result(spec, trainer, data, None))
             raise
-        except Interrupted:
-            clock.add(trainer)
-            clock.write()
+        except (Interrupted, ProcessLost):
+            if processes.rank == 0:
+                clock.add(trainer)
+                clock.write()
             raise
-        clock.write(final=True)
-        _finish(folder, _result(spec, trainer, data, evaluations))
+        if processes.rank == 0:
+            clock.write(final=True)
+            _finish(folder, _result(spec, trainer, data, evaluations))
+
+
+def _say_nothing(event: dict[str, Any]) -> None:
+    pass
+
+
+@contextmanager
+def _processes(spec: CellSpec, poll: Callable[[], None]) -> Iterator[Processes]:
+    if spec.processes == 1:
+        yield ALONE
+        return
+    with joined(read_world(), spec.meeting, spec.device, poll) as processes:
+        yield processes
 
 
 def _clear(folder: Path) -> None:
@@ -154,18 +181,13 @@ def _check_ledger(model: LanguageModel, settings: Settings, data: PreparedData) 
         raise BrokenArm(f"the model holds {counted:,} parameters, the ledger says {expected:,}")
 
 
-def _final_evaluation(
-    spec: CellSpec,
-    trained: Trained,
-    settings: Settings,
-    data: PreparedData,
-    poll: Callable[[], None],
-    warn: Callable[[str], None],
-) -> dict[str, Any]:
+def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
     """Sweep valid, test and a part of train at the best and at the last checkpoint, in float32.
 
-    Writes `documents.npz`, the per-document sums at the best checkpoint.
+    Writes `documents.npz`, the per-document sums at the best checkpoint. Several processes share
+    the sweeps, and each returns all of the scores.
     """
+    settings, data, processes = context.settings, context.data, context.processes
     stride = settings.evaluation.stride or settings.data.context_length // 2
     splits = {
         "valid": data.splits["valid"],
@@ -177,7 +199,9 @@ def _final_evaluation(
     def scores(model: LanguageModel, step: int, keep_documents: bool) -> dict[str, Any]:
         record: dict[str, Any] = {"step": step}
         for name, split in splits.items():
-            nats = sweep_nats(model, split.tokens, stride=stride, poll=poll)
+            part = (processes.rank, processes.count)
+            nats = sweep_nats(model, split.tokens, stride=stride, poll=context.poll, part=part)
+            nats = processes.add(nats)
             record[name] = split_scores(nats, split).as_record()
             if keep_documents and name != "train_part":
                 for key, values in document_scores(nats, split).items():
@@ -187,21 +211,23 @@ def _final_evaluation(
         return record
 
     best_step, last_step = trained.progress.best_step, trained.progress.step
-    best = build_model(settings.model, data.vocab_size, settings.data.context_length, spec.seed)
-    checkpoints = Path(spec.folder) / "checkpoints"
-    path = verified_best(checkpoints, best_step, spec.cell_id, warn)
-    if path is None:
-        raise DamagedFolder(
-            f"{checkpoint_path(checkpoints, 'best', best_step)}: the best checkpoint is lost",
-            "run the same command again: the cell is then trained anew",
-        )
-    load_model(path, best)
-    verify_tie(best.to(spec.device))
+    best = build_model(settings.model, data.vocab_size, settings.data.context_length, context.seed)
+    checkpoints = context.folder / "checkpoints"
+    with processes.rank_zero_first():  # which sets a damaged checkpoint aside
+        path = verified_best(checkpoints, best_step, context.cell_id, context.warn)
+        if path is None:
+            raise DamagedFolder(
+                f"{checkpoint_path(checkpoints, 'best', best_step)}: the best checkpoint is lost",
+                "run the same command again: the cell is then trained anew",
+            )
+        load_model(path, best)
+    verify_tie(best.to(context.device))
     at_best = scores(best, best_step, keep_documents=True)
     at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
-    buffer = io.BytesIO()
-    np.savez(buffer, **documents)  # type: ignore[arg-type]
-    write_bytes(Path(spec.folder) / "documents.npz", buffer.getvalue())
+    if processes.rank == 0:
+        buffer = io.BytesIO()
+        np.savez(buffer, **documents)  # type: ignore[arg-type]
+        write_bytes(context.folder / "documents.npz", buffer.getvalue())
     return {"best": at_best, "last": at_last}
 
 

@@ -28,6 +28,7 @@ from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.optimizer import optimizer_tensors, restore_optimizer
 
 FORMAT = 1
+ONE_PROCESS = {"processes": 1}  # what a fingerprint without this key means
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 REMEDY = "move the checkpoint away, and the cell begins again without it"
 
@@ -217,7 +218,8 @@ def resume(
             break
         warn(f"{path.name} is passed over: the best checkpoint, of step {best_step}, is lost")
         at_most_step = step - 1
-    saved = state["fingerprint"]
+    saved = ONE_PROCESS | state["fingerprint"]
+    current_fingerprint = ONE_PROCESS | current_fingerprint
     if saved != current_fingerprint:
         changed = ", ".join(
             f"{key} {saved.get(key)} -> {current_fingerprint.get(key)}"

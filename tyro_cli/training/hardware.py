@@ -68,15 +68,22 @@ def configure_process(device: str, threads: int, deterministic: bool) -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def fingerprint(device: str, precision: str, deterministic: bool) -> dict[str, Any]:
-    """Return what decides the last bit of a result on this process."""
+def fingerprint(
+    device: str, precision: str, deterministic: bool, processes: int = 1
+) -> dict[str, Any]:
+    """Return what decides the last bit of a result on this process.
+
+    `processes` stands in it only where there are several, so that a cell of one process keeps the
+    fingerprint that it always had.
+    """
     capability = torch.backends.cpu.get_cpu_capability()
     if multiplies_bfloat16("cpu"):
         cpu: Any = torch.cpu
         capability += "+amx" if cpu._is_amx_tile_supported() else "+bf16"
     if device == "cuda":
         capability = f"{torch.cuda.get_device_name()} cuda {torch.version.cuda}"
-    return {
+    together = {"processes": processes} if processes > 1 else {}
+    return together | {
         "torch": torch.__version__,
         "device": device,
         "capability": capability,

@@ -1,8 +1,9 @@
 """The training of one cell: from initial values to the best and the last checkpoint.
 
-Everything random is a function of (seed, step, micro-batch), so the loop may stop after any step
-and go on later with the same bytes. Evaluation reads and never writes: how often it runs changes
-no training loss. Records of a step are on disk before the checkpoint that counts on them.
+Everything random is a function of (seed, step, micro-batch, rank), so the loop may stop after any
+step and go on later with the same bytes. Evaluation reads and never writes: how often it runs
+changes no training loss. Records of a step are on disk before the checkpoint that counts on them.
+Several processes run this loop in step with each other (`processes`); rank 0 alone writes.
 
 Shapes: B windows of a batch, T context_length.
 """
@@ -21,7 +22,7 @@ import torch
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.batches import TrainingBatches, chain_sha256
 from tyro_cli.data.prepared import PreparedData
-from tyro_cli.errors import BrokenArm, Diverged, Interrupted, StorageError
+from tyro_cli.errors import BrokenArm, Diverged, Interrupted, ProcessLost, StorageError
 from tyro_cli.evaluation.perplexity import sweep_nats
 from tyro_cli.models.initialization import keyed_seed, parameter_digests
 from tyro_cli.models.language_model import LanguageModel, build_model
@@ -34,6 +35,7 @@ from tyro_cli.storage.system import remove_leftovers
 from tyro_cli.training.checkpoints import resume, save_checkpoint
 from tyro_cli.training.hardware import compute_dtype, fingerprint
 from tyro_cli.training.optimizer import make_optimizer, set_rate
+from tyro_cli.training.processes import ALONE, Processes
 from tyro_cli.training.schedule import rate_factor
 
 TIE_CHECK_STEPS = 100
@@ -86,6 +88,7 @@ class CellContext:
         poll: Called at every safe point; raises `Interrupted` to stop.
         warn: Takes a sentence for the user.
         report: Takes an event for the live display.
+        processes: Those that train the cell together.
     """
 
     cell_id: str
@@ -100,6 +103,7 @@ class CellContext:
     poll: Callable[[], None]
     warn: Callable[[str], None]
     report: Callable[[dict[str, Any]], None]
+    processes: Processes = ALONE
 
 
 @dataclass
@@ -120,6 +124,8 @@ class Trainer:
 
     def __init__(self, context: CellContext) -> None:
         self.context = context
+        self.processes = context.processes
+        self.writes = self.processes.rank == 0
         self.settings = context.settings
         training, data = self.settings.training, self.settings.data
         self.dtype = compute_dtype(context.precision)
@@ -142,7 +148,9 @@ class Trainer:
         self.initial_parameters = parameter_digests(self.model)
         verify_tie(self.model.to(context.device))
         self.optimizer = make_optimizer(self.model, self.settings.model, training.optimizer)
-        self.fingerprint = fingerprint(context.device, context.precision, training.deterministic)
+        self.fingerprint = fingerprint(
+            context.device, context.precision, training.deterministic, self.processes.count
+        )
         self.without_gradient = {
             name for name, _ in self.model.named_parameters() if not self._is_frozen(name)
         }
@@ -151,7 +159,7 @@ class Trainer:
         self.progress = Progress()
         self.anchors: list[tuple[int, int]] = []  # step and best step of the `last` ones kept
         self.divergence: dict[str, Any] | None = None
-        self.records: RecordWriter
+        self.records: RecordWriter | None = None  # rank 0 alone has one
 
     def run(self) -> Trained:
         """Train to the end of the budget, from the newest checkpoint or from the start.
@@ -160,29 +168,33 @@ class Trainer:
             Diverged: If a loss or gradient is not finite; the update is not made.
             BrokenArm: If a tie is gone, or a tensor got no gradient or did not move.
             Interrupted: After a signal; a checkpoint was written first.
+            ProcessLost: After another process has ended; a checkpoint was written first.
         """
         context = self.context
-        state = resume(
-            self.checkpoints,
-            context.cell_id,
-            self.model,
-            self.optimizer,
-            self.fingerprint,
-            allow_numeric_drift=context.allow_numeric_drift,
-            warn=context.warn,
-        )
+        with self.processes.rank_zero_first():  # which sets a damaged checkpoint aside
+            state = resume(
+                self.checkpoints,
+                context.cell_id,
+                self.model,
+                self.optimizer,
+                self.fingerprint,
+                allow_numeric_drift=context.allow_numeric_drift,
+                warn=context.warn,
+            )
         if state is not None:
             self.progress = Progress(**state["progress"])
             self.progress.numeric_drift = state["numeric_drift"]
             self._find_anchors()
-        self._tidy()
-        metrics = context.folder / "metrics.jsonl"
-        truncate_records(metrics, self._is_behind)
-        self.records = RecordWriter(metrics)
+        if self.writes:
+            self._tidy()
+            metrics = context.folder / "metrics.jsonl"
+            truncate_records(metrics, self._is_behind)
+            self.records = RecordWriter(metrics)
         try:
             self._train()
         finally:
-            self.records.close()
+            if self.records is not None:
+                self.records.close()
         return Trained(
             self.model,
             self.progress,
@@ -207,7 +219,7 @@ class Trainer:
                 self.train_seconds += time.perf_counter() - started
                 self.train_tokens += self.settings.training.batch_tokens
                 self._after_step()
-        except Interrupted:
+        except (Interrupted, ProcessLost):
             self._save_last()
             raise
 
@@ -225,8 +237,8 @@ class Trainer:
         context, training, step = self.context, self.settings.training, self.progress.step
         batch = self.batches.batch(step)
         batch_sha256 = chain_sha256(self.progress.batches_sha256, batch)
-        loss_nats = self._accumulate(batch)
         parameters = list(self.model.parameters())
+        loss_nats = self.processes.add_gradients(parameters, self._accumulate(batch))
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         gradient_norm = float(norm)
         if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):
@@ -244,7 +256,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step = step + 1
         self.progress.batches_sha256 = batch_sha256
-        self.records.append(
+        self._record(
             {
                 "kind": "train",
                 "step": step + 1,
@@ -256,14 +268,14 @@ class Trainer:
         context.report({"kind": "step", "step": step + 1, "loss_nats": loss_nats})
 
     def _accumulate(self, batch: np.ndarray) -> float:
-        """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return it."""
-        device = torch.device(self.context.device)
-        tokens = torch.from_numpy(batch).to(device)
+        """Add our part of the gradients of the batch's mean loss by micro-batches; return it."""
+        device, rank = torch.device(self.context.device), self.processes.rank
+        tokens = torch.from_numpy(self.processes.share_of(batch)).to(device)
         loss_nats = 0.0
         for index, micro in enumerate(tokens.split(self.micro_windows)):
             self.context.poll()
-            key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)
-            share = len(micro) / len(tokens)
+            key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)
+            share = len(micro) / len(batch)
             loss = self.model.loss(micro[:, :-1], micro[:, 1:], self.dtype, Dropout(key, device))
             (loss * share).backward()
             loss_nats += loss.item() * share
@@ -295,18 +307,21 @@ class Trainer:
         """Score valid in the training precision and keep the best checkpoint."""
         started, progress = time.perf_counter(), self.progress
         self._check_gradients()
+        self.processes.verify_same_weights(self.model)
         nats = sweep_nats(
             self.model,
             self.context.data.splits["valid"].tokens,
             stride=self.settings.data.context_length,
             dtype=self.dtype,
             poll=self.context.poll,
+            part=(self.processes.rank, self.processes.count),
         )
+        nats = self.processes.add(nats)
         valid_nats = float(nats.mean(dtype=np.float64))
         if not math.isfinite(valid_nats):
             self._diverge(progress.step, progress.batches_sha256, "valid loss")
         progress.evaluations.append([progress.step, valid_nats, progress.batches_sha256])
-        self.records.append(
+        self._record(
             {
                 "kind": "evaluation",
                 "step": progress.step,
@@ -317,10 +332,11 @@ class Trainer:
         )
         if progress.best_nats is None or valid_nats < progress.best_nats:
             progress.best_step, progress.best_nats = progress.step, valid_nats
-            save_checkpoint(
-                self.checkpoints, "best", progress.step, self.model, None, self._state()
-            )
-            self._prune()
+            if self.writes:
+                save_checkpoint(
+                    self.checkpoints, "best", progress.step, self.model, None, self._state()
+                )
+                self._prune()
         self.evaluation_seconds += time.perf_counter() - started
         self.context.report({"kind": "evaluation", "step": progress.step, "valid_nats": valid_nats})
 
@@ -335,10 +351,14 @@ class Trainer:
             "lower training.optimizer.learning_rate or set training.gradient_clip",
         )
 
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.records is not None:
+            self.records.append(record)
+
     def _save_last(self) -> None:
         """Write the checkpoint that a resume starts from, then drop what is not needed."""
         progress = self.progress
-        if progress.step == 0:
+        if progress.step == 0 or self.records is None:
             return
         self.records.sync()
         optimizer = None if progress.finished else self.optimizer
@@ -352,7 +372,7 @@ class Trainer:
 
     def _prune(self) -> None:
         """Remove the checkpoints that no kept `last` needs."""
-        if not self.anchors:
+        if not (self.anchors and self.writes):
             return
         prune(self.checkpoints, "last", [step for step, _ in self.anchors])
         best = {best for _, best in self.anchors} | {self.progress.best_step}

@@ -20,31 +20,36 @@ class StopRequest:
         parent: A process whose death counts as SIGTERM.
 
     Attributes:
-        signal_number: The signal, once there was one.
         on_second: Called when a second signal ends the process.
         last_words: What the second signal says on standard error, with its line end.
     """
 
     def __init__(self, parent: int | None = None) -> None:
-        self.signal_number: int | None = None
+        self._signal_number: int | None = None
         self.on_second: Callable[[], object] = lambda: None
         self.last_words = ""
         self._parent = parent
 
+    @property
+    def signal_number(self) -> int | None:
+        """The signal, once there was one."""
+        if self._parent is not None and os.getppid() != self._parent:
+            self._signal_number = self._signal_number or signal.SIGTERM
+        return self._signal_number
+
     def handle(self, signal_number: int, frame: FrameType | None) -> None:
         """Remember the first signal; end the process on the second."""
-        if self.signal_number is not None:
+        if self._signal_number is not None:
             self.on_second()
             os.write(2, self.last_words.encode())
             os._exit(128 + signal_number)
-        self.signal_number = signal_number
+        self._signal_number = signal_number
 
     def poll(self) -> None:
         """Raise `Interrupted` if a stop was asked for."""
-        if self._parent is not None and os.getppid() != self._parent:
-            self.signal_number = self.signal_number or signal.SIGTERM
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
+        number = self.signal_number
+        if number is not None:
+            raise Interrupted(number)
 
 
 @contextmanager
