@@ -22,76 +22,122 @@ def _chunk_rows(vocab_size: int, bytes_per_element: int, limit_bytes: int) -> in
 
 
 def _softmax_slices(
-    logits_CV: Tensor, targets_C: Tensor, nats_C: Tensor, weights_C: Tensor | None
+    logits_CV: Tensor,
+    targets_C: Tensor,
+    nats_C: Tensor,
+    *,
+    weights_C: Tensor | None = None,
+    smoothing: float = 0.0,
+    uniform_nats_C: Tensor | None = None,
 ) -> None:
     """Write the nats of every target; with `weights_C`, turn logits into their weighted gradient.
 
-    `logits_CV` is overwritten with weight * (softmax - one-hot) where weights are given.
+    `logits_CV` is overwritten with weight * (softmax - wanted) where weights are given; what is
+    wanted is one-hot, of which label smoothing spreads a part over all V tokens. `uniform_nats_C`
+    takes the nats of a token drawn from all V alike.
     """
-    rows = _chunk_rows(logits_CV.shape[1], 4, SLICE_BYTES)
+    vocab_size = logits_CV.shape[1]
+    rows = _chunk_rows(vocab_size, 4, SLICE_BYTES)
     for start in range(0, logits_CV.shape[0], rows):
         part = slice(start, start + rows)
         log_probabilities = torch.log_softmax(logits_CV[part].float(), dim=-1)
         target = targets_C[part].clamp(min=0).unsqueeze(1)
         nats_C[part] = -log_probabilities.gather(1, target).squeeze(1)
+        if uniform_nats_C is not None:
+            uniform_nats_C[part] = -log_probabilities.mean(dim=-1)
         if weights_C is None:
             continue
         gradient = log_probabilities.exp_()
-        gradient.scatter_add_(1, target, torch.full_like(target, -1, dtype=gradient.dtype))
+        if smoothing:
+            gradient.sub_(smoothing / vocab_size)
+        wanted = torch.full_like(target, smoothing - 1.0, dtype=gradient.dtype)
+        gradient.scatter_add_(1, target, wanted)
         logits_CV[part] = gradient.mul_(weights_C[part].unsqueeze(1))
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Mean nats over the targets that count; see `head_loss`."""
+    """Means over the targets that count: the objective, and the nats; see `head_loss`."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor, chunk_tokens: int
-    ) -> Tensor:
+        ctx: Any,
+        hidden_ND: Tensor,
+        matrix_VD: Tensor,
+        targets_N: Tensor,
+        chunk_tokens: int,
+        smoothing: float,
+    ) -> tuple[Tensor, Tensor]:
         counted = targets_N != IGNORED
         scale = 1.0 / max(int(counted.sum()), 1)
         weights_N = counted.to(torch.float32).mul_(scale)
         compute_VD = matrix_VD.to(hidden_ND.dtype)
         nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
+        uniform_nats_N = torch.empty_like(nats_N) if smoothing else None
         hidden_gradient = torch.empty_like(hidden_ND)
         matrix_gradient = torch.zeros_like(matrix_VD)
         for start in range(0, len(targets_N), chunk_tokens):
             part = slice(start, start + chunk_tokens)
             hidden_CD = hidden_ND[part]
             logits_CV = hidden_CD @ compute_VD.t()
-            _softmax_slices(logits_CV, targets_N[part], nats_N[part], weights_N[part])
+            _softmax_slices(
+                logits_CV,
+                targets_N[part],
+                nats_N[part],
+                weights_C=weights_N[part],
+                smoothing=smoothing,
+                uniform_nats_C=None if uniform_nats_N is None else uniform_nats_N[part],
+            )
             torch.mm(logits_CV, compute_VD, out=hidden_gradient[part])
             matrix_gradient += logits_CV.t() @ hidden_CD
         ctx.save_for_backward(hidden_gradient, matrix_gradient)
-        return (nats_N.double() * counted).sum().mul_(scale).float()
+        nats = (nats_N.double() * counted).sum().mul_(scale)
+        objective = nats
+        if uniform_nats_N is not None:
+            uniform_nats = (uniform_nats_N.double() * counted).sum().mul_(scale)
+            objective = (1.0 - smoothing) * nats + smoothing * uniform_nats
+        beside = nats.float()
+        ctx.mark_non_differentiable(beside)
+        return objective.float(), beside
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, matrix_gradient = ctx.saved_tensors
-        (upstream,) = gradients
+        upstream = gradients[0]
         return (
             # In float32: a factor rounded to bfloat16 would scale the body unlike the matrix.
             (hidden_gradient.float() * upstream).to(hidden_gradient.dtype),
             matrix_gradient.mul_(upstream),
             None,
             None,
+            None,
         )
 
 
 def head_loss(
-    hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor, chunk_tokens: int | None = None
-) -> Tensor:
-    """Return the mean cross-entropy in nats (float32 scalar) of next-token predictions.
+    hidden_ND: Tensor,
+    matrix_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    chunk_tokens: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what to minimise and the mean nats of next-token predictions, two float32 scalars.
+
+    Without label smoothing they are equal. With it the objective is
+    `(1 - e) * nats + e * (mean over V of -log p)` (Szegedy et al. 2016, section 7, as
+    `torch.nn.functional.cross_entropy` has it); nats are what a perplexity is made of, so a record
+    takes them and not the objective. Only the objective has a gradient.
 
     Args:
         hidden_ND: Final hidden states, bfloat16 or float32; logits are `hidden @ matrix.T`.
         matrix_VD: The softmax matrix, float32; its gradient is accumulated in float32.
-        targets_N: Target tokens, int64; `IGNORED` (-1) counts neither in the sum nor in the mean.
+        targets_N: Target tokens, int64; `IGNORED` (-1) counts neither in the sums nor in the means.
+        label_smoothing: The part e of the target's probability that goes to all V tokens alike.
         chunk_tokens: Tokens whose logits exist at a time; by default about 32 MiB of logits.
     """
     if chunk_tokens is None:
         chunk_tokens = _chunk_rows(matrix_VD.shape[0], hidden_ND.element_size(), CHUNK_BYTES)
-    return _HeadLoss.apply(hidden_ND, matrix_VD, targets_N, chunk_tokens)
+    return _HeadLoss.apply(hidden_ND, matrix_VD, targets_N, chunk_tokens, label_smoothing)
 
 
 @torch.no_grad()
@@ -102,5 +148,5 @@ def target_nats(hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor) -> Tens
     nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
     for start in range(0, len(targets_N), chunk_tokens):
         part = slice(start, start + chunk_tokens)
-        _softmax_slices(hidden_ND[part] @ compute_VD.t(), targets_N[part], nats_N[part], None)
+        _softmax_slices(hidden_ND[part] @ compute_VD.t(), targets_N[part], nats_N[part])
     return nats_N

@@ -79,7 +79,9 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Return the mean nats per target token, a float32 scalar with a gradient."""
         hidden_BTD = self.hidden(inputs_BT, dtype, dropout)
-        return head_loss(hidden_BTD.flatten(0, 1), softmax_matrix(self), targets_BT.flatten())
+        hidden_ND = hidden_BTD.flatten(0, 1)
+        objective, _ = head_loss(hidden_ND, softmax_matrix(self), targets_BT.flatten())
+        return objective
 
     @torch.no_grad()
     def nats(
