@@ -146,8 +146,8 @@ BREAKS = {
     ),
     "the input side gives the matrix no gradient": (
         MODEL,
-        "F.embedding(tokens_BT, self.embedding.weight)",
-        "F.embedding(tokens_BT, self.embedding.weight.detach())",
+        "embed(tokens_BT, self.embedding.weight,",
+        "embed(tokens_BT, self.embedding.weight.detach(),",
         f"{CONTRACTS}::test_the_shared_gradient_is_the_sum_of_two",
     ),
     "the shared matrix always counts as head": (

@@ -1,4 +1,6 @@
-"""Layers: causality, attention, rotary positions, norms and dropout."""
+"""Layers: causality, attention, positions, norms and dropout."""
+
+import math
 
 import pytest
 import torch
@@ -7,7 +9,14 @@ import torch.nn.functional as F
 from tests import tiny
 from tyro_cli.models.initialization import initialize, standard_deviation
 from tyro_cli.models.language_model import LanguageModel
-from tyro_cli.models.layers import Dropout, attend, rotary_tables, rotate
+from tyro_cli.models.layers import (
+    Dropout,
+    attend,
+    padding_mask,
+    rotary_tables,
+    rotate,
+    sinusoids,
+)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -115,3 +124,80 @@ def test_scales_act_where_they_say() -> None:
         atol=0.05,
     )
     assert model.embedding_factor == tiny.D**0.5
+
+
+def test_a_padding_mask_hides_what_stands_behind_a_length() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 9, 4, generator=generator).double() for _ in range(3))
+    found = attend(q[:, :, :5], k, v, padding_mask(torch.tensor([9, 4]), 9, torch.float64))
+    expected = F.scaled_dot_product_attention(q[:, :, :5], k, v)
+    torch.testing.assert_close(found[0], expected[0])
+    shorter = F.scaled_dot_product_attention(q[:, :, :5], k[:, :, :4], v[:, :, :4])
+    torch.testing.assert_close(found[1], shorter[1])
+
+
+def test_the_last_query_alone_sees_all_positions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 9, 4, generator=generator).double() for _ in range(3))
+    torch.testing.assert_close(attend(q[:, :, -1:], k, v), attend(q, k, v)[:, :, -1:])
+    with pytest.raises(AssertionError):
+        attend(q[:, :, -2:], k, v)
+
+
+@pytest.mark.parametrize("queries", [1, 1100])
+def test_long_attention_means_the_same(queries: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 1, 1100, 2, generator=generator).double() for _ in range(3))
+    mask = padding_mask(torch.tensor([700]), 1100, torch.float64)
+    scores = q @ k.transpose(-1, -2) / 2**0.5
+    expected = torch.softmax(scores + mask, dim=-1) @ v
+    last = slice(1100 - queries, None)
+    torch.testing.assert_close(attend(q[:, :, last], k, v, mask), expected[:, :, last])
+    causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(attend(q[:, :, last], k, v), causal[:, :, last])
+
+
+def test_sinusoids_follow_their_formula() -> None:
+    table = sinusoids(30, 6)
+    for place in (0, 1, 29):
+        for pair in range(3):
+            angle = place / 10_000 ** (2 * pair / 6)
+            expected = [math.sin(angle), math.cos(angle)]
+            assert table[place, 2 * pair : 2 * pair + 2].tolist() == pytest.approx(expected)
+    assert torch.equal(sinusoids(30, 5), sinusoids(30, 5)[:, :5]) and sinusoids(3, 5).shape == (
+        3,
+        5,
+    )
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "sinusoidal"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_every_family_takes_every_kind_of_positions(family: str, positions: str) -> None:
+    model = tiny.tiny_model(family=family, positions=positions, num_layers=1).double()
+    names = [name for name, _ in model.named_parameters()]
+    assert ("positions.weight" in names) == (positions == "learned")
+    hidden = [
+        model.hidden(torch.tensor([tokens]), torch.float64, None)[0, -1]
+        for tokens in ([1, 2, 3], [2, 1, 3])
+    ]
+    assert not torch.allclose(hidden[0], hidden[1], rtol=1e-6, atol=1e-9)
+
+
+def test_the_familys_positions_written_out_are_its_default() -> None:
+    tokens = torch.arange(tiny.T).unsqueeze(0)
+    for family, positions in (("llama", "rotary"), ("gpt2", "learned")):
+        models = [tiny.tiny_model(family=family, positions=p) for p in (None, positions)]
+        assert torch.equal(*(m.hidden(tokens, torch.float32, None) for m in models))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_post_norm_normalises_each_sum(family: str) -> None:
+    model = tiny.tiny_model(family=family, norm_place="post", num_layers=1)
+    assert not any(name.startswith("final_norm") for name, _ in model.named_parameters())
+    block = model.blocks[0]
+    x = torch.randn(2, 5, tiny.D, generator=torch.Generator().manual_seed(0))
+    rotary = None if model.rotary_2TK is None else model.rotary_2TK[:, :5]
+    y = block.attention_norm(x + block.attention(x, rotary))
+    expected = block.feed_forward_norm(y + block.feed_forward(y))
+    torch.testing.assert_close(block(x, rotary, None), expected)
+    assert not torch.allclose(expected, tiny.tiny_model(family=family).blocks[0](x, rotary, None))

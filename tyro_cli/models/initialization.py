@@ -25,19 +25,21 @@ def standard_deviation(name: str, config: ModelConfig) -> float:
 
     | parameter | initial value |
     |---|---|
-    | embedding, head | normal, std `embedding_std`, by default min(0.02, 2.5 / d_model): a tied model gives the token just read a logit of up to std * d_model |
+    | embeddings, head | normal, std `embedding_std`, by default min(0.02, 2.5 / d_model): a tied model gives the token just read a logit of up to std * d_model |
     | learned positions | normal, std 0.02, at most 2.5 / d_model as well |
-    | matrices that write to the residual stream (attention.output, feed_forward.down) | normal, std 0.02 / sqrt(2 * num_layers) (Radford et al. 2019, section 2.3) |
+    | matrices that write to a residual stream (attention.output, cross_attention.output, feed_forward.down) | normal, std 0.02 / sqrt(how many of them write to it): 2 a layer, 3 in a decoder with an encoder (Radford et al. 2019, section 2.3) |
     | every other matrix | normal, std 0.02 |
     | norm weights | 1 |
     | biases | 0 |
     """  # noqa: E501 (a table row cannot be broken)
-    if name in ("embedding.weight", "head.weight"):
+    if name in ("embedding.weight", "source_embedding.weight", "head.weight"):
         return config.resolved_embedding_std
-    if name == "positions.weight":
+    if name in ("positions.weight", "source_positions.weight"):
         return min(0.02, 2.5 / config.d_model)
     if name.endswith(("attention.output.weight", "feed_forward.down.weight")):
-        return 0.02 / math.sqrt(2 * max(config.num_layers, 1))
+        if name.startswith("encoder."):
+            return 0.02 / math.sqrt(2 * config.resolved_encoder_layers)
+        return 0.02 / math.sqrt((3 if name.startswith("decoder.") else 2) * config.num_layers)
     return 0.02
 
 

@@ -7,13 +7,12 @@ Shapes: B batch, T positions, D d_model, V vocabulary, N = B * T tokens.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tyro_cli.config.schema import ModelConfig
 from tyro_cli.models.head_loss import head_loss, target_nats
 from tyro_cli.models.initialization import initialize
-from tyro_cli.models.layers import Block, Dropout, make_norm, rotary_tables
+from tyro_cli.models.layers import Block, Dropout, embed, fixed_positions, make_final_norm
 from tyro_cli.models.tying import VocabularyMatrix, make_head, softmax_matrix
 
 
@@ -26,7 +25,8 @@ class LanguageModel(nn.Module):
         context_length: The most positions the model reads at once.
     """
 
-    rotary_2TK: Tensor
+    sinusoids_TD: Tensor | None
+    rotary_2TK: Tensor | None
 
     def __init__(self, config: ModelConfig, vocab_size: int, context_length: int) -> None:
         super().__init__()
@@ -35,15 +35,15 @@ class LanguageModel(nn.Module):
         self.embedding = VocabularyMatrix(vocab_size, config.d_model)
         self.head = make_head(config.tying, vocab_size, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.final_norm = make_norm(config)
+        self.final_norm = make_final_norm(config)
         self.embedding_factor = config.d_model**0.5 if config.embedding_scale == "sqrt_d" else 1.0
         self.head_factor = config.d_model**-0.5 if config.head_scale == "inverse_sqrt_d" else 1.0
         self.positions: VocabularyMatrix | None = None
-        if config.family == "gpt2":
+        if config.resolved_positions == "learned":
             self.positions = VocabularyMatrix(context_length, config.d_model)
-        else:
-            tables = rotary_tables(context_length, config.d_model // config.num_heads)
-            self.register_buffer("rotary_2TK", tables, persistent=False)
+        sinusoids_TD, rotary_2TK = fixed_positions(config, context_length)
+        self.register_buffer("sinusoids_TD", sinusoids_TD, persistent=False)
+        self.register_buffer("rotary_2TK", rotary_2TK, persistent=False)
 
     def hidden(self, tokens_BT: Tensor, dtype: torch.dtype, dropout: Dropout | None) -> Tensor:
         """Return the final normalised hidden states `[B, T, D]` in `dtype`.
@@ -53,18 +53,13 @@ class LanguageModel(nn.Module):
             dtype: What products run in: `torch.float32` or `torch.bfloat16`.
             dropout: The masks of this pass in training, else None.
         """
-        length = tokens_BT.shape[1]
-        x_BTD = F.embedding(tokens_BT, self.embedding.weight)
-        if self.embedding_factor != 1.0:
-            x_BTD = x_BTD * self.embedding_factor
-        if self.positions is not None:
-            x_BTD = x_BTD + self.positions.weight[:length]
+        places_TD = self.sinusoids_TD if self.positions is None else self.positions.weight
+        x_BTD = embed(tokens_BT, self.embedding.weight, self.embedding_factor, places_TD)
         x_BTD = x_BTD.to(dtype)
         if dropout is not None:
             x_BTD = dropout(x_BTD, self.config.dropouts.embedding)
-        rotary_2TK = self.rotary_2TK if self.positions is None else None
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotary_2TK, dropout)
+            x_BTD = block(x_BTD, self.rotary_2TK, dropout)
         x_BTD = self.final_norm(x_BTD)
         if dropout is not None:
             x_BTD = dropout(x_BTD, self.config.dropouts.output)

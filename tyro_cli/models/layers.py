@@ -1,12 +1,14 @@
-"""The layers of a Transformer: norms, attention, feed-forward and dropout.
+"""The layers of a Transformer: positions, norms, attention, feed-forward and dropout.
 
 Parameters are float32; a layer computes in the dtype of its input and casts its weights to it, so
 one model trains in bfloat16 and is evaluated in float32. Biases exist in family gpt2 alone.
 
-Shapes: B batch, T positions, D d_model, H heads, K head size, F d_ff.
+Shapes: B batch, T positions, S positions that are attended to, D d_model, H heads, K head size,
+F d_ff.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +92,29 @@ def make_norm(config: ModelConfig) -> nn.Module:
     return RMSNorm(config.d_model) if config.family == "llama" else LayerNorm(config.d_model)
 
 
+def make_final_norm(config: ModelConfig) -> nn.Module:
+    """Return the norm that follows the last block; post-norm blocks end with one of their own."""
+    return make_norm(config) if config.norm_place == "pre" else nn.Identity()
+
+
+def embed(tokens_BT: Tensor, matrix_VD: Tensor, factor: float, places_TD: Tensor | None) -> Tensor:
+    """Return a row a token times `factor`, plus its place's vector where places are added."""
+    x_BTD = F.embedding(tokens_BT, matrix_VD)
+    if factor != 1.0:
+        x_BTD = x_BTD * factor
+    return x_BTD if places_TD is None else x_BTD + places_TD[: tokens_BT.shape[1]]
+
+
+def sinusoids(context_length: int, d_model: int) -> Tensor:
+    """Return the fixed vectors `[T, D]` (float32) of sinusoidal positions (Vaswani et al. 2017, 3.5).
+
+    Even places of the last axis hold sines and odd ones cosines of the same D/2 frequencies.
+    """  # noqa: E501
+    frequencies = 10_000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    angles = torch.outer(torch.arange(context_length, dtype=torch.float64), frequencies)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :d_model].float()
+
+
 def rotary_tables(context_length: int, head_size: int) -> Tensor:
     """Return cosines and sines `[2, T, K]` (float32) of rotary positions (Su et al. 2021, 3.4.2).
 
@@ -110,22 +135,83 @@ def rotate(x_BHTK: Tensor, tables_2TK: Tensor) -> Tensor:
     return x_BHTK * cosine + torch.cat((-second, first), dim=-1) * sine
 
 
-def attend(query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor) -> Tensor:
-    """Return causal softmax attention `[B, H, T, K]` (Vaswani et al. 2017, eq. 1).
+def fixed_positions(
+    config: ModelConfig, context_length: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the tables of sinusoidal and of rotary positions, None for a kind that is not used."""
+    if config.resolved_positions == "sinusoidal":
+        return sinusoids(context_length, config.d_model), None
+    if config.resolved_positions == "rotary":
+        return None, rotary_tables(context_length, config.d_model // config.num_heads)
+    return None, None
+
+
+def attend(
+    query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, mask_B11S: Tensor | None = None
+) -> Tensor:
+    """Return softmax attention `[B, H, T, K]` (Vaswani et al. 2017, eq. 1).
 
     On a CPU plain products and a softmax take half the time of the flash kernel, forward and
     backward together, up to 1,024 positions; elsewhere the flash kernel is used.
+
+    Args:
+        query_BHTK: Queries.
+        key_BHSK: Keys.
+        value_BHSK: Values.
+        mask_B11S: What is added to the scores: see `padding_mask`. Without one, attention is
+            causal: the queries are then all S positions, or the last one alone.
     """
-    length = query_BHTK.shape[-2]
+    length, keys = query_BHTK.shape[-2], key_BHSK.shape[-2]
+    assert mask_B11S is not None or length in (1, keys)
     if query_BHTK.device.type != "cpu" or length > 1024:
-        return F.scaled_dot_product_attention(query_BHTK, key_BHTK, value_BHTK, is_causal=True)
-    mask_TT = torch.full((length, length), -math.inf, dtype=query_BHTK.dtype).triu_(1)
-    scores_BHTT = (query_BHTK * query_BHTK.shape[-1] ** -0.5) @ key_BHTK.transpose(-1, -2)
-    return torch.softmax(scores_BHTT + mask_TT, dim=-1) @ value_BHTK
+        is_causal = mask_B11S is None and length > 1
+        return F.scaled_dot_product_attention(
+            query_BHTK, key_BHSK, value_BHSK, attn_mask=mask_B11S, is_causal=is_causal
+        )
+    mask = mask_B11S
+    if mask is None:
+        mask = torch.full((length, keys), -math.inf, dtype=query_BHTK.dtype)
+        mask = mask.triu_(keys - length + 1)
+    scores_BHTS = (query_BHTK * query_BHTK.shape[-1] ** -0.5) @ key_BHSK.transpose(-1, -2)
+    return torch.softmax(scores_BHTS + mask, dim=-1) @ value_BHSK
+
+
+def padding_mask(lengths_B: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Return `[B, 1, 1, S]`, S = `length`: 0 at the first `lengths_B` positions, -inf behind them.
+
+    Every row needs one position: a softmax over nothing is not a number.
+    """
+    padded_BS = torch.arange(length, device=lengths_B.device) >= lengths_B.unsqueeze(1)
+    mask_BS = torch.zeros(padded_BS.shape, dtype=dtype, device=lengths_B.device)
+    return mask_BS.masked_fill_(padded_BS, -math.inf)[:, None, None]
+
+
+class Cache:
+    """Keys and values `[B, H, S, K]` of the positions that one self-attention has read so far."""
+
+    def __init__(self) -> None:
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def extend(self, key_BHTK: Tensor, value_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Append positions and return all keys and values."""
+        if self.held is None:
+            self.held = (key_BHTK, value_BHTK)
+        else:
+            key_BHSK, value_BHSK = self.held
+            self.held = (
+                torch.cat((key_BHSK, key_BHTK), dim=-2),
+                torch.cat((value_BHSK, value_BHTK), dim=-2),
+            )
+        return self.held
+
+    def select(self, rows: Tensor) -> None:
+        """Keep rows of the batch, in this order and as often as they are named."""
+        if self.held is not None:
+            self.held = (self.held[0][rows], self.held[1][rows])
 
 
 class Attention(nn.Module):
-    """Multi-head causal self-attention; query, key and value come from one product."""
+    """Multi-head self-attention; query, key and value come from one product."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -134,15 +220,69 @@ class Attention(nn.Module):
         self.query_key_value = Linear(config.d_model, 3 * config.d_model, bias)
         self.output = Linear(config.d_model, config.d_model, bias)
 
-    def forward(self, x_BTD: Tensor, rotary_2TK: Tensor | None) -> Tensor:
-        """Return `[B, T, D]`; `rotary_2TK` is None where positions are learned."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotary_2TK: Tensor | None,
+        mask_B11T: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Return `[B, T, D]`.
+
+        Args:
+            x_BTD: What is read: all positions, or the next one where there is a cache.
+            rotary_2TK: Tables of these positions; None where positions are added.
+            mask_B11T: An encoder's padding mask; None in a decoder, which is causal.
+            cache: What was read before, if anything.
+        """
         B, T, D = x_BTD.shape
         packed = self.query_key_value(x_BTD).view(B, T, 3, self.num_heads, D // self.num_heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
         if rotary_2TK is not None:
             query, key = rotate(query, rotary_2TK), rotate(key, rotary_2TK)
-        mixed_BHTK = attend(query, key, value)
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        mixed_BHTK = attend(query, key, value, mask_B11T)
         return self.output(mixed_BHTK.transpose(1, 2).reshape(B, T, D))
+
+
+class Source(NamedTuple):
+    """What the attention of one decoder block sees of the source."""
+
+    key_BHSK: Tensor
+    value_BHSK: Tensor
+    mask_B11S: Tensor
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from the target to the source; key and value come from one product."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        bias = config.family == "gpt2"
+        self.num_heads = config.num_heads
+        self.query = Linear(config.d_model, config.d_model, bias)
+        self.key_value = Linear(config.d_model, 2 * config.d_model, bias)
+        self.output = Linear(config.d_model, config.d_model, bias)
+
+    def source(self, encoded_BSD: Tensor, mask_B11S: Tensor) -> Source:
+        """Return keys and values of the encoded source: once for all target positions."""
+        B, S, D = encoded_BSD.shape
+        packed = self.key_value(encoded_BSD).view(B, S, 2, self.num_heads, D // self.num_heads)
+        key, value = packed.permute(2, 0, 3, 1, 4)
+        return Source(key, value, mask_B11S)
+
+    def forward(self, x_BTD: Tensor, source: Source) -> Tensor:
+        """Return `[B, T, D]`.
+
+        In a beam search each of the source's rows has several rows of hypotheses, side by side:
+        they are asked together, as if they were positions, so that no key is copied.
+        """
+        B, _, D = x_BTD.shape
+        rows = len(source.key_BHSK)
+        query = self.query(x_BTD).view(rows, -1, self.num_heads, D // self.num_heads)
+        mixed = attend(query.transpose(1, 2), source.key_BHSK, source.value_BHSK, source.mask_B11S)
+        return self.output(mixed.transpose(1, 2).reshape(B, -1, D))
 
 
 class SwiGLU(nn.Module):
@@ -173,23 +313,51 @@ class GELUFeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm layer: attention, then feed-forward, each added to the residual stream."""
+    """One layer: self-attention, in a decoder with a source attention to it, and feed-forward.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Each is added to the residual stream. With pre-norm it reads a normalised copy of the stream;
+    with post-norm the sum is normalised (Xiong et al. 2020, figure 1).
+    """
+
+    def __init__(self, config: ModelConfig, has_source: bool = False) -> None:
         super().__init__()
         self.attention_norm = make_norm(config)
         self.attention = Attention(config)
+        if has_source:
+            self.cross_attention_norm = make_norm(config)
+            self.cross_attention = CrossAttention(config)
         self.feed_forward_norm = make_norm(config)
         self.feed_forward = SwiGLU(config) if config.family == "llama" else GELUFeedForward(config)
         self.residual_dropout = config.dropouts.residual
+        self.is_pre_norm = config.norm_place == "pre"
 
-    def forward(self, x_BTD: Tensor, rotary_2TK: Tensor | None, dropout: Dropout | None) -> Tensor:
-        """Return `[B, T, D]`; `dropout` is None outside training."""
-        mixed = self.attention(self.attention_norm(x_BTD), rotary_2TK)
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotary_2TK: Tensor | None,
+        dropout: Dropout | None,
+        mask_B11T: Tensor | None = None,
+        source: Source | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Return `[B, T, D]`; `dropout` is None outside training. The rest is as in `Attention`."""
+        read_BTD = self._read(x_BTD, self.attention_norm)
+        change_BTD = self.attention(read_BTD, rotary_2TK, mask_B11T, cache)
+        x_BTD = self._add(x_BTD, change_BTD, self.attention_norm, dropout)
+        if source is not None:
+            read_BTD = self._read(x_BTD, self.cross_attention_norm)
+            change_BTD = self.cross_attention(read_BTD, source)
+            x_BTD = self._add(x_BTD, change_BTD, self.cross_attention_norm, dropout)
+        change_BTD = self.feed_forward(self._read(x_BTD, self.feed_forward_norm))
+        return self._add(x_BTD, change_BTD, self.feed_forward_norm, dropout)
+
+    def _read(self, x_BTD: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x_BTD) if self.is_pre_norm else x_BTD
+
+    def _add(
+        self, x_BTD: Tensor, change_BTD: Tensor, norm: nn.Module, dropout: Dropout | None
+    ) -> Tensor:
         if dropout is not None:
-            mixed = dropout(mixed, self.residual_dropout)
-        x_BTD = x_BTD + mixed
-        changed = self.feed_forward(self.feed_forward_norm(x_BTD))
-        if dropout is not None:
-            changed = dropout(changed, self.residual_dropout)
-        return x_BTD + changed
+            change_BTD = dropout(change_BTD, self.residual_dropout)
+        x_BTD = x_BTD + change_BTD
+        return x_BTD if self.is_pre_norm else norm(x_BTD)
