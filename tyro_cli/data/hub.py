@@ -2,8 +2,8 @@
 
 Invariant: nothing from a dataset is executed, and a hub that cannot be reached is found out in
 seconds: the library alone would try again for 20 seconds and more. What is in the library's cache
-is used then, but never another revision than the one asked for. The text that rows make is left
-to `corpora`.
+is used then, but never another revision than the one asked for. What the rows must be is left to
+`corpora` and `parallel`.
 """
 
 import os
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tyro_cli.data.corpora import check_rows
 from tyro_cli.errors import DataError
 
 # One answer, of whatever kind, says that the hub is there.
@@ -76,14 +75,21 @@ def parse_hub_name(corpus: str, base_folder: Path) -> HubName:
 
 
 def read_hub_dataset(
-    corpus: str, candidates: Mapping[str, tuple[str, ...]], base_folder: Path
-) -> dict[str, list[str]]:
-    """Return the rows of the column `text`, for each split.
+    corpus: str,
+    candidates: Mapping[str, tuple[str, ...]],
+    base_folder: Path,
+    *,
+    column: str,
+    remedy: str,
+) -> dict[str, list[object]]:
+    """Return the rows of one column, for each split.
 
     Args:
         corpus: `hf:...`, see `parse_hub_name`.
         candidates: For each split the names it may have.
         base_folder: Where a relative folder starts.
+        column: The column's name.
+        remedy: What to do where there is no such column.
 
     Raises:
         DataError: The hub cannot be reached and the dataset is not cached; or it does not exist,
@@ -101,12 +107,12 @@ def read_hub_dataset(
                 f"name the split: data.splits.{split}=NAME",
             )
         dataset = splits[found]
-        if "text" not in dataset.column_names:
+        if column not in dataset.column_names:
             raise DataError(
-                f"{corpus}: no column named text; it has {', '.join(dataset.column_names)}",
-                "save the text as files train.txt, valid.txt and test.txt and name their folder",
+                f"{corpus}: no column named {column}; it has {', '.join(dataset.column_names)}",
+                remedy,
             )
-        rows[split] = check_rows(list(dataset["text"]), f"{corpus}, split {found}")
+        rows[split] = list(dataset[column])
     return rows
 
 

@@ -7,9 +7,7 @@ neither the corpus nor the tokenizers library. What a batch is, is left to `batc
 """
 
 import hashlib
-import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,6 +19,7 @@ import numpy as np
 from tyro_cli.config.schema import DataConfig
 from tyro_cli.data.arrays import open_array, token_dtype, write_array
 from tyro_cli.data.batches import count_windows
+from tyro_cli.data.cache import entry_folder, open_or_make
 from tyro_cli.data.corpora import SPLITS, Corpus, load_corpus
 from tyro_cli.data.documents import TextFormat, count_words, split_documents
 from tyro_cli.data.tokenizers import (
@@ -31,8 +30,7 @@ from tyro_cli.data.tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from tyro_cli.data.waiting import waiting_lock
-from tyro_cli.errors import DamagedRecord, DataError, StorageError
+from tyro_cli.errors import DamagedRecord, DataError
 from tyro_cli.storage.files import new_folder, read_json, write_json, write_text
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest, write_manifest
 
@@ -161,15 +159,13 @@ def prepare_data(
     """
     corpus = load_corpus(data, base_folder=base_folder, on_progress=on_progress)
     should_stop()
-    key = _cache_key(data, corpus)
-    folder = cache_folder / "data" / key[:32]
-    try:
-        prepared = open_prepared(folder)
-    except StorageError:  # not there, or damaged: which of them is decided under the lock
-        with waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
-            if not _is_usable(folder, on_progress):
-                _build(folder, data, corpus, on_progress, should_stop)
-        prepared = open_prepared(folder)
+    prepared = open_or_make(
+        entry_folder(cache_folder, _entry_parts(data, corpus)),
+        open_prepared,
+        lambda folder: _build(folder, data, corpus, on_progress, should_stop),
+        on_progress,
+        should_stop,
+    )
     _check_one_window(prepared, data, corpus.name)
     return prepared
 
@@ -335,37 +331,16 @@ def _open_split(folder: Path, name: str, record: dict[str, Any]) -> TokenSplit:
     )
 
 
-def _is_usable(folder: Path, on_progress: Callable[[str], None]) -> bool:
-    """Say whether a whole entry is there; a damaged one is removed. Only the lock's owner asks."""
-    if not folder.is_dir():
-        return False
-    try:
-        open_prepared(folder)
-        return True
-    except StorageError as error:
-        on_progress(f"the cached data is damaged and is made again ({error.message})")
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: the damaged cache entry cannot be removed: {error.strerror or error}",
-            f"remove {folder}, or set WTIE_CACHE to another folder",
-        ) from error
-    return False
-
-
-def _cache_key(data: DataConfig, corpus: Corpus) -> str:
-    """Return the hash of everything that decides what an entry holds."""
-    parts = {
+def _entry_parts(data: DataConfig, corpus: Corpus) -> dict[str, object]:
+    """Return everything that decides what an entry holds."""
+    return {
         "cache_format": CACHE_FORMAT,
         "content_sha256": corpus.content_sha256,
         "text_format": data.format,
-        "tokenizer": data.tokenizer.model_dump(mode="json"),
+        "tokenizer": data.tokenizer.model_dump(mode="json", exclude={"sharing"}),
         "tokenizers_version": version("tokenizers"),
         "train_fraction": data.train_fraction,
     }
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _check_one_window(prepared: PreparedData, data: DataConfig, corpus_name: str) -> None:
