@@ -95,7 +95,11 @@ def saving_note(run: RunRecords, arm: str, baseline: str) -> str:
             "Restore the file from a copy, or start the run afresh with --fresh.",
         )
     ledger = arms[arm].ledger
-    product = f"V x d = {ledger.vocab_size:,} x {ledger.d_model:,} = {abs(expected):,}"
+    matrices = abs(expected) // (ledger.vocab_size * ledger.d_model)
+    times = f"{matrices} x " if matrices > 1 else ""
+    product = (
+        f"{times}V x d = {times}{ledger.vocab_size:,} x {ledger.d_model:,} = {abs(expected):,}"
+    )
     first, second = (baseline, arm) if expected >= 0 else (arm, baseline)
     return f"{first} - {second} = {abs(saved):,} parameters, exactly {product}."
 
@@ -103,16 +107,16 @@ def saving_note(run: RunRecords, arm: str, baseline: str) -> str:
 def expected_saving(run: RunRecords, arm: str, baseline: str) -> int | None:
     """Return what the tie must save (negative: cost) going from the baseline to the arm.
 
-    None where the arms differ in anything but whether input and output share a matrix.
+    None where the arms differ in anything but which of the vocabulary's matrices are shared.
     """
     one, other = run.manifest.arms[baseline], run.manifest.arms[arm]
     if differing_settings(one.settings, other.settings) != (TIE,):
         return None
     matrix = other.ledger.vocab_size * other.ledger.d_model
-    owned = {"none": 2, "in-out": 1}
-    if one.ledger.tying not in owned or other.ledger.tying not in owned:
+    saved = {"none": 0, "in-out": 1, "three-way": 2}
+    if one.ledger.tying not in saved or other.ledger.tying not in saved:
         return None
-    return (owned[one.ledger.tying] - owned[other.ledger.tying]) * matrix
+    return (saved[other.ledger.tying] - saved[one.ledger.tying]) * matrix
 
 
 def _shown(value: Any) -> str:

@@ -282,6 +282,8 @@ class Manifest(Record):
     baseline: str
     margin: Annotated[float, Field(gt=0)]
     vocab_size: Size
+    source_vocab_size: Size | None = None
+    """Translation alone: tokens of the source's vocabulary, which may be the same one."""
     arms: dict[str, ArmRecord] = Field(min_length=1)
     plans: list[PlanRecord]
 

@@ -50,17 +50,19 @@ def _count_experiment(config: Path, overrides: list[str], *, as_json: bool) -> N
     from tyro_cli.ledger.ledger import ledger_of
     from tyro_cli.ledger.matching import NoMatch, solve_matches
 
-    vocab_size = _vocab_size(loaded)
+    vocab_size, source_vocab_size = _vocab_sizes(loaded)
     try:
-        solved = solve_matches(loaded.arms, vocab_size)
+        solved = solve_matches(loaded.arms, vocab_size, source_vocab_size)
     except NoMatch as error:
         raise loaded.error(f"arms.{error.arm}.match", error.message, error.remedy) from error
     arms = {
         name: {
             "order": order,
-            "settings": arm.arm.settings.model_dump(mode="json"),
+            "settings": arm.arm.settings.as_record(),
             "match": arm.as_record(),
-            "ledger": ledger_of(arm.arm.settings, vocab_size).as_record(),
+            "ledger": ledger_of(
+                arm.arm.settings, vocab_size, source_vocab_size=source_vocab_size
+            ).as_record(),
         }
         for order, (name, arm) in enumerate(solved.items())
     }
@@ -87,21 +89,29 @@ def _count_experiment(config: Path, overrides: list[str], *, as_json: bool) -> N
         print_line("Training memory is counted for fp32; hardware that takes bf16 needs less.")
 
 
-def _vocab_size(loaded: "LoadedExperiment") -> int:
-    """Return the vocabulary's size; only a `word` one that no one counted needs the data."""
+def _vocab_sizes(loaded: "LoadedExperiment") -> tuple[int, int | None]:
+    """Return the sizes of the vocabulary, and of the source's where there is one.
+
+    Only a `word` vocabulary that no one counted needs the data.
+    """
     from tyro_cli.config.schema import BYTE_VOCAB_SIZE
-    from tyro_cli.data.prepared import default_cache_folder, prepare_data
+    from tyro_cli.data.prepared import default_cache_folder
+    from tyro_cli.data.preparing import prepare
 
     data = loaded.experiment.data
     if data.tokenizer.kind == "byte":
-        return BYTE_VOCAB_SIZE
+        return BYTE_VOCAB_SIZE, None
     if data.tokenizer.vocab_size is not None:
-        return data.tokenizer.vocab_size
+        return data.tokenizer.vocab_size, None
     warn("the vocabulary is counted from the corpus")
-    prepared = prepare_data(
-        data, base_folder=Path.cwd(), cache_folder=default_cache_folder(), on_progress=warn
+    prepared = prepare(
+        loaded.experiment.task,
+        data,
+        base_folder=Path.cwd(),
+        cache_folder=default_cache_folder(),
+        on_progress=warn,
     )
-    return prepared.vocab_size
+    return prepared.vocab_size, prepared.source_vocab_size
 
 
 def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -> None:

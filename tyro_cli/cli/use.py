@@ -1,4 +1,4 @@
-"""`wtie eval` and `wtie generate`: use the cells of a run after training."""
+"""`wtie eval`, `wtie generate` and `wtie translate`: use the cells of a run after training."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tyro_cli.cli.options import JsonOption, RunArgument
-from tyro_cli.cli.streams import print_json, print_line, printable
+from tyro_cli.cli.streams import print_json, print_line, printable, warn
 from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import UsageError
 
@@ -120,6 +120,49 @@ def generate(
         sys.stdout.write(printable(piece, sys.stdout))
         sys.stdout.flush()
     print_line()
+
+
+def translate(
+    run: RunArgument,
+    arm: Annotated[
+        str | None,
+        typer.Option("--arm", metavar="ARM", help="The arm; the baseline where not given."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="SEED", help="The seed; the first done where not given."),
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            "--beam",
+            metavar="COUNT",
+            min=1,
+            max=100,
+            help="Hypotheses kept, 1 is greedy; the run's own where not given.",
+        ),
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Translate lines from standard input to standard output, a sentence a line.
+
+    An empty line stays empty. A line with more tokens than the model reads is cut there, and stderr
+    says which.
+    """
+    _check_checkpoint(checkpoint)
+    from tyro_cli.experiments.translating import translate_lines
+
+    for line in translate_lines(
+        run,
+        sys.stdin.buffer,
+        arm=arm,
+        seed=seed,
+        beam_size=beam,
+        checkpoint=checkpoint,
+        warn=warn,
+    ):
+        print_line(line)
+        sys.stdout.flush()
 
 
 def _check_checkpoint(checkpoint: str) -> None:

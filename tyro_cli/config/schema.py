@@ -45,6 +45,7 @@ RESERVED_ARM_NAMES = frozenset(
         "resolved.yaml",
         "manifest.json",
         "tokenizer.json",
+        "source-tokenizer.json",
         "report.html",
         "tags.json",
     }
@@ -520,6 +521,24 @@ class Settings(Section):
             + self._problems_of_task()
         )
         return self
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values, as records keep them.
+
+        Keys that came after the first records are left out where they are not given, so that what
+        was recorded before and after is equal.
+        """
+        record = self.model_dump(mode="json")
+        for path in (*TRANSLATION_KEYS, "model.positions"):
+            *sections, key = path.split(".")
+            section = record
+            for name in sections:
+                section = section[name]
+            if section[key] is None:
+                del section[key]
+        if record["model"]["norm_place"] == "pre":
+            del record["model"]["norm_place"]
+        return record
 
     def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:
         """Return the keys that the task has no use for, and what its data cannot carry."""

@@ -104,6 +104,11 @@ class PreparedData:
     train_fraction: float
     splits: dict[str, TokenSplit]
 
+    @property
+    def source_vocab_size(self) -> None:
+        """A language model has no source."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """Return the numbers that describe the data, as a record; no path is in it."""
         return {

@@ -83,7 +83,7 @@ def dry_run(
                 plan.arms[name].settings, ready.data, ready.device, ready.precision, num_threads
             )
     seconds = sum(step_seconds[c.arm] * plan.total_steps[c.arm] for c in missing) / num_workers
-    settings = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
+    settings = {name: arm.settings.as_record() for name, arm in plan.arms.items()}
     record = {
         "run_folder": str(plan.run_folder),
         "arms": {

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.config.schema import Arm, DataConfig, Settings
+from tyro_cli.config.schema import Arm, Budget, DataConfig, Settings
 from tyro_cli.config.seeds import check_seeds
 from tyro_cli.data.batches import check_one_batch, count_windows
-from tyro_cli.data.prepared import PreparedData
+from tyro_cli.data.pair_batches import PairBatches
+from tyro_cli.data.prepared_pairs import PreparedPairs
+from tyro_cli.data.preparing import Prepared
 from tyro_cli.errors import UsageError
 from tyro_cli.experiments.confounds import check_confounds, differences_between
 from tyro_cli.experiments.identity import cell_id, run_id
@@ -82,27 +84,26 @@ class Plan:
     loaded: LoadedExperiment = field(repr=False)
 
 
-def planned_steps(settings: Settings, windows_per_epoch: int) -> int:
+def planned_steps(budget: Budget, steps_per_epoch: Fraction, tokens_per_step: Fraction) -> int:
     """Return the updates that the budget pays for, rounded down, but at least 1.
 
     Args:
-        settings: What the arm resolves to.
-        windows_per_epoch: Training windows of one epoch, at least one batch of them.
+        budget: Of an arm.
+        steps_per_epoch: Batches that read the training split once.
+        tokens_per_step: Tokens of a batch, padding not counted, on average.
     """
-    budget, batch_tokens = settings.training.budget, settings.training.batch_tokens
     if budget.steps is not None:
         return budget.steps
     if budget.tokens is not None:
-        return max(1, budget.tokens // batch_tokens)
+        return max(1, int(budget.tokens / tokens_per_step))
     assert budget.epochs is not None
     # As the decimal that was written: 0.1 epochs of 10 batches are one batch, not 0.999....
-    windows = Fraction(repr(budget.epochs)) * windows_per_epoch
-    return max(1, int(windows / (batch_tokens // settings.data.context_length)))
+    return max(1, int(Fraction(repr(budget.epochs)) * steps_per_epoch))
 
 
 def plan_experiment(
     loaded: LoadedExperiment,
-    prepared: PreparedData,
+    prepared: Prepared,
     *,
     precision: str,
     runs_root: Path,
@@ -130,11 +131,11 @@ def plan_experiment(
     selected_arms = _select_arms(experiment.arms, arms)
     selected_seeds = check_seeds(experiment.seeds if seeds is None else seeds)
     check_confounds(loaded)
-    solved = _solve_arms(loaded, prepared.vocab_size)
+    solved = _solve_arms(loaded, prepared)
     _check_pairable(loaded)
     settings = {name: one.arm.settings for name, one in solved.items()}
     baseline = settings[experiment.baseline]
-    identity = run_id(_base_settings(loaded), prepared.content_sha256, precision)
+    identity = run_id(base_settings(loaded), prepared.content_sha256, precision)
     run_folder = inside(runs_root, f"{experiment.name}-{identity[:8]}")
     return Plan(
         run_folder=run_folder,
@@ -177,15 +178,15 @@ def _select_arms(known: Mapping[str, Any], asked: Sequence[str] | None) -> tuple
     return tuple(name for name in known if name in set(asked))
 
 
-def _base_settings(loaded: LoadedExperiment) -> Settings:
+def base_settings(loaded: LoadedExperiment) -> Settings:
     """Return the experiment without any arm."""
     experiment = loaded.experiment
     return Settings(**{name: getattr(experiment, name) for name in Settings.model_fields})
 
 
-def _solve_arms(loaded: LoadedExperiment, vocab_size: int) -> dict[str, SolvedArm]:
+def _solve_arms(loaded: LoadedExperiment, prepared: Prepared) -> dict[str, SolvedArm]:
     try:
-        return solve_matches(loaded.arms, vocab_size)
+        return solve_matches(loaded.arms, prepared.vocab_size, prepared.source_vocab_size)
     except NoMatch as error:
         raise loaded.error(f"arms.{error.arm}.match", error.message, error.remedy) from error
 
@@ -206,8 +207,14 @@ def _check_pairable(loaded: LoadedExperiment) -> None:
                 )
 
 
-def _steps_of(settings: Settings, prepared: PreparedData) -> int:
-    context_length = settings.data.context_length
+def _steps_of(settings: Settings, prepared: Prepared) -> int:
+    budget, batch_tokens = settings.training.budget, settings.training.batch_tokens
+    if isinstance(prepared, PreparedPairs):
+        batches = PairBatches(prepared.splits["train"], batch_tokens, seed=0)
+        steps = batches.batches_per_epoch
+        return planned_steps(budget, Fraction(steps), Fraction(batches.tokens_per_epoch, steps))
+    batch_windows = batch_tokens // settings.data.context_length
     num_tokens = len(prepared.splits["train"].tokens)
-    check_one_batch(num_tokens, context_length, settings.training.batch_tokens // context_length)
-    return planned_steps(settings, count_windows(num_tokens, context_length))
+    check_one_batch(num_tokens, settings.data.context_length, batch_windows)
+    windows = count_windows(num_tokens, settings.data.context_length)
+    return planned_steps(budget, Fraction(windows, batch_windows), Fraction(batch_tokens))

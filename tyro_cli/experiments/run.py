@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_data
+from tyro_cli.data.prepared import default_cache_folder
+from tyro_cli.data.preparing import Prepared, prepare
+from tyro_cli.evaluation.quality import check_sacrebleu
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
@@ -62,7 +64,7 @@ class Start:
     """What is known of a start before anything is written."""
 
     loaded: LoadedExperiment
-    data: PreparedData
+    data: Prepared
     device: str
     precision: str
     plan: Plan
@@ -89,7 +91,10 @@ def prepare_start(
         Interrupted: If `stop` was asked to.
     """
     check_confounds(loaded)
-    data = prepare_data(
+    if loaded.experiment.task == "translation":
+        check_sacrebleu()
+    data = prepare(
+        loaded.experiment.task,
         loaded.experiment.data,
         base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
@@ -112,7 +117,12 @@ def prepare_start(
         )
     plan = plan_experiment(loaded, data, precision=precision, runs_root=out, seeds=seeds, arms=arms)
     ledgers = {
-        name: ledger_of(arm.settings, data.vocab_size, precision)  # type: ignore[arg-type]
+        name: ledger_of(
+            arm.settings,
+            data.vocab_size,
+            precision,  # type: ignore[arg-type]
+            data.source_vocab_size,
+        )
         for name, arm in plan.arms.items()
     }
     if not fresh:

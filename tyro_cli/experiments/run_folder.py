@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from tyro_cli.analysis.formats import Manifest
 from tyro_cli.config.schema import Settings
-from tyro_cli.data.prepared import PreparedData
+from tyro_cli.data.prepared_pairs import PreparedPairs
+from tyro_cli.data.preparing import Prepared
 from tyro_cli.errors import DamagedRecord, RunFolderError
 from tyro_cli.experiments.confounds import differences_between
 from tyro_cli.experiments.identity import settings_sha256
@@ -35,7 +36,7 @@ from tyro_cli.storage.names import inside
 MANIFEST_FORMAT = 1
 
 
-def check_run_folder(plan: Plan, prepared: PreparedData) -> dict[str, Any] | None:
+def check_run_folder(plan: Plan, prepared: Prepared) -> dict[str, Any] | None:
     """Return the manifest that lies in the plan's folder, or None where there is no run yet.
 
     Args:
@@ -80,7 +81,7 @@ def check_run_folder(plan: Plan, prepared: PreparedData) -> dict[str, Any] | Non
 def open_run_folder(
     plan: Plan,
     *,
-    prepared: PreparedData,
+    prepared: Prepared,
     ledgers: Mapping[str, Ledger],
     threads: int,
     device: str,
@@ -120,7 +121,8 @@ def open_run_folder(
         with new_folder(folder, replace=True) as new:
             write_text(new / "experiment.yaml", plan.loaded.text)
             write_text(new / "resolved.yaml", _resolved_yaml(plan, manifest))
-            write_bytes(new / "tokenizer.json", prepared.tokenizer_path.read_bytes())
+            for name, content in _tokenizers(prepared).items():
+                write_bytes(new / name, content)
             write_json(new / "manifest.json", manifest)
         return manifest
     manifest = recorded | _manifest(plan, ledgers, prepared, recorded)
@@ -129,11 +131,20 @@ def open_run_folder(
         manifest["plans"] = [*recorded["plans"], mine | {"environment": surroundings}]
     _keep_text(folder / "experiment.yaml", plan.loaded.text)
     _write_if_new(folder / "resolved.yaml", _resolved_yaml(plan, manifest))
-    if not (folder / "tokenizer.json").exists():
-        write_bytes(folder / "tokenizer.json", prepared.tokenizer_path.read_bytes())
+    for name, content in _tokenizers(prepared).items():
+        if not (folder / name).exists():
+            write_bytes(folder / name, content)
     if manifest != recorded:
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _tokenizers(prepared: Prepared) -> dict[str, bytes]:
+    """Return the tokenizers that a run keeps, by the name of the file."""
+    paths = [prepared.tokenizer_path]
+    if isinstance(prepared, PreparedPairs) and prepared.sharing == "separate":
+        paths.append(prepared.source_tokenizer_path)
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -151,7 +162,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_tokens(plan: Plan, prepared: PreparedData, manifest: Mapping[str, Any]) -> None:
+def _check_tokens(plan: Plan, prepared: Prepared, manifest: Mapping[str, Any]) -> None:
     """Refuse to add cells that would read other tokens than the cells that are there."""
     data = manifest.get("data")
     recorded = data.get("tokenizer_sha256") if isinstance(data, dict) else None
@@ -226,7 +237,7 @@ def _plan_record(plan: Plan, *, after_results: bool) -> dict[str, Any]:
 def _manifest(
     plan: Plan,
     ledgers: Mapping[str, Ledger],
-    prepared: PreparedData,
+    prepared: Prepared,
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what the manifest says of the experiment; arms of earlier starts are kept."""
@@ -249,16 +260,22 @@ def _manifest(
         "baseline": experiment.baseline,
         "margin": experiment.analysis.margin,
         "vocab_size": plan.vocab_size,
+        **_source_vocabulary(prepared),
         "arms": arms,
         "data": prepared.facts(),
     }
+
+
+def _source_vocabulary(prepared: Prepared) -> dict[str, int]:
+    size = prepared.source_vocab_size
+    return {} if size is None else {"source_vocab_size": size}
 
 
 def _arm_record(plan: Plan, name: str, ledger: Ledger, order: int) -> dict[str, Any]:
     settings = plan.arms[name].settings
     return {
         "order": order,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.as_record(),
         "settings_sha256": settings_sha256(settings, plan.precision),
         "differences": plan.differences[name],
         "match": plan.matches[name],
@@ -268,7 +285,7 @@ def _arm_record(plan: Plan, name: str, ledger: Ledger, order: int) -> dict[str, 
 
 def _resolved_yaml(plan: Plan, manifest: Mapping[str, Any]) -> str:
     """Return everything in effect: the experiment with its defaults, and every arm resolved."""
-    arms = {name: arm.settings.model_dump(mode="json") for name, arm in plan.arms.items()}
+    arms = {name: arm.settings.as_record() for name, arm in plan.arms.items()}
     left_over = {
         name: record["settings"] for name, record in manifest["arms"].items() if name not in arms
     }

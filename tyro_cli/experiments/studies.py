@@ -21,7 +21,7 @@ from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.identity import PROTOCOL
-from tyro_cli.experiments.plan import Cell
+from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
 from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
@@ -125,9 +125,10 @@ def _cells(loaded: LoadedStudy, starts: list[Start]) -> Iterator[StudyCell]:
 def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
     keys = sorted(key for factor in loaded.study.factors.values() for key in factor)
     first = starts[0]
-    experiment = first.loaded.experiment
-    base = {name: getattr(experiment, name).model_dump(mode="json") for name in SECTIONS}
+    base = base_settings(first.loaded).as_record()
+    base = {name: base[name] for name in SECTIONS}
     del base["data"]["corpus"], base["data"]["splits"]
+    base["data"].pop("languages", None)
     base["training"]["precision"] = first.precision
     for key in keys:
         _remove(base, key.split("."))

@@ -13,12 +13,9 @@ from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.corpora import read_text
 from tyro_cli.data.documents import split_documents
-from tyro_cli.data.prepared import (
-    TokenSplit,
-    default_cache_folder,
-    prepare_data,
-    tokenize_split,
-)
+from tyro_cli.data.pair_splits import PairSplit
+from tyro_cli.data.prepared import TokenSplit, default_cache_folder, tokenize_split
+from tyro_cli.data.preparing import prepare
 from tyro_cli.data.tokenizers import decode_tokens, encode_prompt, load_tokenizer
 from tyro_cli.errors import (
     DamagedRecord,
@@ -29,18 +26,21 @@ from tyro_cli.errors import (
     UsageError,
 )
 from tyro_cli.evaluation.generation import generate_tokens
-from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
+from tyro_cli.evaluation.perplexity import SplitScores, split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
+from tyro_cli.evaluation.translation import pair_nats
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.limits import available_cores
 from tyro_cli.ledger.parameters import count_parameters
 from tyro_cli.models.language_model import LanguageModel, build_model
+from tyro_cli.models.translation_model import TranslationModel, build_translation_model
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
 from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.checkpoints import MODEL, load_model
 from tyro_cli.training.hardware import configure_process
+from tyro_cli.training.tasks import Model
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
@@ -71,61 +71,83 @@ def evaluate_run(
         RunFolderError: If the corpus is not the one that the run was trained on.
     """
     run = load_run(run_folder)
-    cells = _finished(run, arm, seed)
+    cells = finished_cells(run, arm, seed)
     configure_process("cpu", available_cores(), deterministic=True)
     tokenizer_sha256 = sha256_of_file(run_folder / "tokenizer.json")
-    splits: dict[str, TokenSplit] = {}
-    if text is not None:
-        tokenizer = load_tokenizer(run_folder / "tokenizer.json")
-        data = _settings(cells[0]).data
-        documents = split_documents(read_text(text), data.format)
-        try:
-            splits[text.name] = tokenize_split(tokenizer, documents, data.format)
-        except DataError as error:
-            raise DataError(f"{text}: {error.message}", error.remedy) from error
-    else:
-        data = _settings(cells[0]).data
-        try:
-            prepared = prepare_data(
-                data, base_folder=Path.cwd(), cache_folder=default_cache_folder()
-            )
-        except DataError as error:
-            raise DataError(
-                f"the corpus that {run_folder} was trained on: {error.message}",
-                "run the command where the run was started, or score another text with --text FILE",
-            ) from error
-        if (prepared.content_sha256, prepared.tokenizer_sha256) != _trained_on(run_folder):
-            raise RunFolderError(
-                f"{data.corpus}: its text, or the tokenizer trained on it, is not the one that "
-                f"{run_folder} was trained on",
-                "put the corpus back and install the versions that manifest.json names, or score "
-                "another text with --text FILE",
-            )
-        splits = {name: prepared.splits[name] for name in ("valid", "test")}
-    rows = []
+    splits = (
+        _own_splits(run_folder, cells[0]) if text is None else _other_text(run, cells[0], text)
+    )
+    rows: list[dict[str, Any]] = []
     for cell in cells:
-        settings, model, step = _load(cell, checkpoint)
-        stride = settings.evaluation.stride or settings.data.context_length // 2
+        settings, model, step = load_cell(run, cell, checkpoint)
         for name, split in splits.items():
-            scores = split_scores(sweep_nats(model, split.tokens, stride=stride), split)
             metric = "token_perplexity" if split.num_unknown else "word_perplexity"
+            signature = metric_signature(
+                metric,
+                settings,
+                split,
+                name,
+                vocab_size=model.embedding.weight.shape[0],
+                tokenizer_sha256=tokenizer_sha256,
+                precision="fp32",
+                protocol=PROTOCOL,
+            )
             rows.append(
                 {"arm": cell.arm, "seed": cell.seed, "step": step, "split": name}
-                | scores.as_record()
-                | {
-                    "signature": metric_signature(
-                        metric,
-                        settings,
-                        split,
-                        name,
-                        vocab_size=model.embedding.weight.shape[0],
-                        tokenizer_sha256=tokenizer_sha256,
-                        precision="fp32",
-                        protocol=PROTOCOL,
-                    )
-                }
+                | _scores(settings, model, split).as_record()
+                | {"signature": signature}
             )
     return rows
+
+
+def _own_splits(run_folder: Path, cell: CellRecord) -> dict[str, TokenSplit | PairSplit]:
+    """Return valid and test of the text that a run was trained on, read again."""
+    settings = settings_of(cell)
+    try:
+        prepared = prepare(
+            settings.task,
+            settings.data,
+            base_folder=Path.cwd(),
+            cache_folder=default_cache_folder(),
+        )
+    except DataError as error:
+        raise DataError(
+            f"the corpus that {run_folder} was trained on: {error.message}",
+            "run the command where the run was started, or score another text with --text FILE",
+        ) from error
+    if (prepared.content_sha256, prepared.tokenizer_sha256) != _trained_on(run_folder):
+        raise RunFolderError(
+            f"{settings.data.corpus}: its text, or the tokenizer trained on it, is not the one "
+            f"that {run_folder} was trained on",
+            "put the corpus back and install the versions that manifest.json names, or score "
+            "another text with --text FILE",
+        )
+    return {name: prepared.splits[name] for name in ("valid", "test")}
+
+
+def _other_text(run: RunRecords, cell: CellRecord, text: Path) -> dict[str, TokenSplit | PairSplit]:
+    settings = settings_of(cell)
+    if settings.task == "translation":
+        raise UsageError(
+            "--text: a translation model scores pairs of sentences, not a text",
+            "leave --text out to score valid and test, or translate the lines of a file with "
+            f"wtie translate {run.folder} < FILE",
+        )
+    tokenizer = load_tokenizer(run.folder / "tokenizer.json")
+    documents = split_documents(read_text(text), settings.data.format)
+    try:
+        return {text.name: tokenize_split(tokenizer, documents, settings.data.format)}
+    except DataError as error:
+        raise DataError(f"{text}: {error.message}", error.remedy) from error
+
+
+def _scores(settings: Settings, model: Model, split: TokenSplit | PairSplit) -> SplitScores:
+    if isinstance(model, TranslationModel):
+        assert isinstance(split, PairSplit)
+        return split_scores(pair_nats(model, split), split)
+    assert isinstance(split, TokenSplit)
+    stride = settings.evaluation.stride or settings.data.context_length // 2
+    return split_scores(sweep_nats(model, split.tokens, stride=stride), split)
 
 
 def generate_text(
@@ -156,11 +178,17 @@ def generate_text(
             "0 takes the likeliest token; 0.8 is a usual value",
         )
     run = load_run(run_folder)
-    cell = _finished(run, arm or run.manifest.baseline, seed)[0]
+    if run.manifest.task == "translation":
+        raise UsageError(
+            f"{run_folder}: its models translate; they do not continue a prompt",
+            f"wtie translate {run_folder} < FILE translates the lines of a file",
+        )
+    cell = finished_cells(run, arm or run.manifest.baseline, seed)[0]
     tokenizer = load_tokenizer(run_folder / "tokenizer.json")
     tokens = encode_prompt(tokenizer, prompt)
     configure_process("cpu", available_cores(), deterministic=True)
-    _, model, _ = _load(cell, checkpoint)
+    _, model, _ = load_cell(run, cell, checkpoint)
+    assert isinstance(model, LanguageModel)
 
     def pieces() -> Iterator[str]:
         drawn: list[int] = []
@@ -192,7 +220,7 @@ def _trained_on(run_folder: Path) -> tuple[object, object]:
     return data.get("content_sha256"), data.get("tokenizer_sha256")
 
 
-def _finished(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRecord]:
+def finished_cells(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRecord]:
     if arm is not None and arm not in run.arms:
         raise NothingMatched(
             f"{run.folder}: there is no arm {arm!r}", f"the arms are: {', '.join(run.arms)}"
@@ -210,14 +238,26 @@ def _finished(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRe
     return cells
 
 
-def _settings(cell: CellRecord) -> Settings:
+def settings_of(cell: CellRecord) -> Settings:
     assert cell.result is not None
     return Settings.model_validate(cell.result.settings)
 
 
-def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, int]:
+def load_cell(run: RunRecords, cell: CellRecord, checkpoint: str) -> tuple[Settings, Model, int]:
+    """Return a finished cell's settings, its model, and the step that it is of.
+
+    Args:
+        run: The run that the cell is of.
+        cell: The cell.
+        checkpoint: `best` or `last`.
+
+    Raises:
+        StorageError: The checkpoint is damaged or not there.
+        RunFolderError: It belongs to another cell.
+    """
     assert cell.result is not None
-    settings = _settings(cell)
+    settings = settings_of(cell)
+    vocab_size, source_vocab_size = cell.result.vocab_size, run.manifest.source_vocab_size
     folder = cell.folder / "checkpoints"
     training = cell.result.training
     step = training.steps if checkpoint == "last" else training.best_step or 0
@@ -229,20 +269,29 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
             f"there is no usable {checkpoint} checkpoint: {error.message}",
             f"train the cell again: move {cell.folder} away and run the same command",
         ) from error
-    _check_size(path / MODEL, settings, cell.result.vocab_size)
-    model = build_model(
-        settings.model, cell.result.vocab_size, settings.data.context_length, cell.seed
-    )
+    _check_size(path / MODEL, settings, vocab_size, source_vocab_size)
+    context_length = settings.data.context_length
+    model: Model
+    if source_vocab_size is None:
+        model = build_model(settings.model, vocab_size, context_length, cell.seed)
+    else:
+        model = build_translation_model(
+            settings.model, source_vocab_size, vocab_size, context_length, cell.seed
+        )
     state = load_model(path, model)
     if state.get("cell_id") != cell.result.cell_id:
         raise RunFolderError(f"{path}: this checkpoint belongs to another cell")
     return settings, model, step
 
 
-def _check_size(path: Path, settings: Settings, vocab_size: int) -> None:
+def _check_size(
+    path: Path, settings: Settings, vocab_size: int, source_vocab_size: int | None
+) -> None:
     """Refuse settings that would build another model than the one on disk, however large."""
     stored = sum(prod(entry.shape) for entry in read_tensor_header(path).values())
-    counted = count_parameters(settings.model, vocab_size, settings.data.context_length)
+    counted = count_parameters(
+        settings.model, vocab_size, settings.data.context_length, source_vocab_size
+    )
     if stored != counted:
         raise DamagedRecord(
             f"{path}: holds {stored:,} parameters, the settings in result.json say {counted:,}",

@@ -107,7 +107,7 @@ class _Verifier:
         if cells:
             self.arms = {name: self._settings_of(name) for name in self.manifest.arms}
             self._check_resolved()
-            self._check_tokenizer()
+            self._check_tokenizers()
             for arm, seed in cells:
                 cells[arm, seed] = self._check_cell(arm, seed)
             self._check_pairs(cells)
@@ -157,7 +157,10 @@ class _Verifier:
         if recorded != settings_sha256(settings, self._precision()):
             self._note(place, "settings_sha256 is not that of its settings")
         counted = count_parameters(
-            settings.model, self.manifest.vocab_size, settings.data.context_length
+            settings.model,
+            self.manifest.vocab_size,
+            settings.data.context_length,
+            self.manifest.source_vocab_size,
         )
         if counted != arm.ledger.total:
             self._note(
@@ -213,11 +216,14 @@ class _Verifier:
         precision = self._precision()
         return settings_sha256(one, precision) != settings_sha256(other, precision)
 
-    def _check_tokenizer(self) -> None:
-        place = "tokenizer.json"
-        with self._looking_at(place):
-            if sha256_of_file(self.folder / place) != self._data("tokenizer_sha256"):
-                self._note(place, "has changed: its sha256 is not the one in manifest.json")
+    def _check_tokenizers(self) -> None:
+        recorded = {"tokenizer.json": self._data("tokenizer_sha256")}
+        if self._data("sharing") == "separate":
+            recorded["source-tokenizer.json"] = self._data("source_tokenizer_sha256")
+        for place, sha256 in recorded.items():
+            with self._looking_at(place):
+                if sha256_of_file(self.folder / place) != sha256:
+                    self._note(place, "has changed: its sha256 is not the one in manifest.json")
 
     # One cell
 
@@ -311,9 +317,8 @@ class _Verifier:
                 place = path.relative_to(self.folder).as_posix()
                 with self._looking_at(place):
                     verify_manifest(path)
-                    vocab_size = self.manifest.vocab_size
                     for file, problem in checkpoint_problems(
-                        path, step, identity, settings, vocab_size
+                        path, step, identity, settings.model, self._shapes(settings)
                     ):
                         self._note(f"{place}/{file}" if file else place, problem)
         if result is not None and result.status == "done":
@@ -325,7 +330,10 @@ class _Verifier:
 
     def _shapes(self, settings: Settings) -> dict[str, tuple[int, ...]]:
         return parameter_shapes(
-            settings.model, self.manifest.vocab_size, settings.data.context_length
+            settings.model,
+            self.manifest.vocab_size,
+            settings.data.context_length,
+            self.manifest.source_vocab_size,
         )
 
     def _check_pairs(self, cells: Mapping[tuple[str, int], CellRecord | None]) -> None:

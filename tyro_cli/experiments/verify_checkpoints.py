@@ -6,10 +6,11 @@ what was written is for its manifest to say; which checkpoints a cell must have,
 """
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
-from tyro_cli.config.schema import Settings
-from tyro_cli.ledger.parameters import count_parameters, parameter_shapes
+from tyro_cli.config.schema import ModelConfig
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.tensors import read_tensor_header
 
@@ -20,7 +21,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def checkpoint_problems(
-    path: Path, step: int, cell_id: str, settings: Settings, vocab_size: int
+    path: Path, step: int, cell_id: str, model: ModelConfig, shapes: Shapes
 ) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a checkpoint: the file, or "" for the whole, and the problem.
 
@@ -28,8 +29,8 @@ def checkpoint_problems(
         path: Its folder, which matches its manifest.
         step: The step in its name.
         cell_id: Identity of the cell it lies in.
-        settings: Those of the cell.
-        vocab_size: V.
+        model: The cell's model.
+        shapes: Shape of each of its parameters, by name.
 
     Raises:
         DamagedRecord: A file cannot be read as what it must be.
@@ -44,20 +45,26 @@ def checkpoint_problems(
     reached = progress.get("step") if isinstance(progress, dict) else None
     if state.get("step") != step or reached != step:
         yield "", "belongs to another step"
-    model, context_length = settings.model, settings.data.context_length
-    expected_tie = {
-        "tying": model.tying,
-        "softmax_matrix": "head.weight" if model.tying == "none" else "embedding.weight",
-        "unique_parameters": count_parameters(model, vocab_size, context_length),
-    }
-    if state.get("tie") != expected_tie:
+    if state.get("tie") != _expected_tie(model.tying, shapes):
         yield "", f"the tie in {STATE} is not the one of the settings"
-    shapes = parameter_shapes(model, vocab_size, context_length)
     moments = {f"{moment}/{name}": shapes[name] for moment in MOMENTS for name in shapes}
     for file, expected in ((MODEL, shapes), (OPTIMIZER, moments)):
         if file == MODEL or (path / file).exists():
             for problem in _tensor_problems(path / file, expected, model.tying):
                 yield file, problem
+
+
+def _expected_tie(tying: str, shapes: Shapes) -> dict[str, Any]:
+    """Return what `models.tying.tie_metadata` finds in a model of this tie."""
+    tie: dict[str, Any] = {
+        "tying": tying,
+        "softmax_matrix": "head.weight" if tying == "none" else "embedding.weight",
+        "unique_parameters": sum(prod(shape) for shape in shapes.values()),
+    }
+    if any(name.startswith("encoder.") for name in shapes):
+        own = "source_embedding.weight"
+        tie["source_matrix"] = own if own in shapes else "embedding.weight"
+    return tie
 
 
 def _tensor_problems(path: Path, expected: Shapes, tying: str) -> Iterator[str]:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from tyro_cli.config.schema import Settings
-from tyro_cli.data.prepared import PreparedData, open_prepared
+from tyro_cli.data.prepared_pairs import PreparedPairs
+from tyro_cli.data.preparing import Prepared, open_entry
 from tyro_cli.errors import (
     BrokenArm,
     DamagedFolder,
@@ -32,16 +33,14 @@ from tyro_cli.errors import (
     ProcessLost,
     WtieError,
 )
-from tyro_cli.evaluation.perplexity import document_scores, split_scores, sweep_nats
-from tyro_cli.evaluation.signatures import signatures
-from tyro_cli.evaluation.training_part import training_part
+from tyro_cli.evaluation.quality import bleu_counts, translation_quality
+from tyro_cli.evaluation.signatures import search_signature, signatures
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import ledger_of
-from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.models.tying import unique_parameters, verify_tie
 from tyro_cli.storage.checkpoints import checkpoint_path
-from tyro_cli.storage.files import read_json, write_bytes, write_json
+from tyro_cli.storage.files import read_json, write_bytes, write_json, write_text
 from tyro_cli.storage.locks import owned
 from tyro_cli.storage.system import make_folder, remove_leftovers, storage_errors, sync_folder
 from tyro_cli.training.checkpoints import load_model, verified_best
@@ -49,6 +48,7 @@ from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
 from tyro_cli.training.processes import ALONE, Processes, joined
 from tyro_cli.training.signals import polled_signals
+from tyro_cli.training.tasks import FinalScores, Model, Task
 from tyro_cli.training.world import read_world
 
 RESULT_FORMAT = 1
@@ -85,7 +85,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             report = _say_nothing  # rank 0 says the same
         if read_result(folder, spec.cell_id) is not None:
             return
-        data = open_prepared(Path(spec.prepared_folder))
+        data = open_entry(settings.task, Path(spec.prepared_folder))
         context = CellContext(
             cell_id=spec.cell_id,
             settings=settings,
@@ -108,7 +108,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             trained = trainer.run()
             clock.add(trained)
             report({"kind": "phase", "text": "final evaluation"})
-            evaluations = _final_evaluation(context, trained)
+            final = _final_evaluation(context, trained)
         except Diverged:
             if processes.rank > 0:
                 return  # it diverged in all of them, and that of rank 0 tells
@@ -123,7 +123,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             raise
         if processes.rank == 0:
             clock.write(final=True)
-            _finish(folder, _result(spec, trainer, data, evaluations))
+            _finish(folder, _result(spec, trainer, data, final))
 
 
 def _say_nothing(event: dict[str, Any]) -> None:
@@ -175,43 +175,31 @@ def _owned_soon(folder: Path, what: str, poll: Callable[[], None]) -> Iterator[N
         yield
 
 
-def _check_ledger(model: LanguageModel, settings: Settings, data: PreparedData) -> None:
-    counted, expected = unique_parameters(model), ledger_of(settings, data.vocab_size).total
+def _check_ledger(model: Model, settings: Settings, data: Prepared) -> None:
+    counted = unique_parameters(model)
+    expected = ledger_of(settings, data.vocab_size, source_vocab_size=data.source_vocab_size).total
     if counted != expected:
         raise BrokenArm(f"the model holds {counted:,} parameters, the ledger says {expected:,}")
 
 
 def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
-    """Sweep valid, test and a part of train at the best and at the last checkpoint, in float32.
+    """Score valid, test and a part of train at the best and at the last checkpoint, in float32.
 
-    Writes `documents.npz`, the per-document sums at the best checkpoint. Several processes share
-    the sweeps, and each returns all of the scores.
+    Writes `documents.npz`, the per-document sums at the best checkpoint, and what that translates.
+    Several processes share the sweeps, and each returns all of the scores.
+
+    Returns:
+        The parts `evaluations` and `quality` of the result.
     """
-    settings, data, processes = context.settings, context.data, context.processes
-    stride = settings.evaluation.stride or settings.data.context_length // 2
-    splits = {
-        "valid": data.splits["valid"],
-        "test": data.splits["test"],
-        "train_part": training_part(data),
-    }
-    documents: dict[str, np.ndarray] = {}
+    processes, task = context.processes, trained.task
 
-    def scores(model: LanguageModel, step: int, keep_documents: bool) -> dict[str, Any]:
-        record: dict[str, Any] = {"step": step}
-        for name, split in splits.items():
-            part = (processes.rank, processes.count)
-            nats = sweep_nats(model, split.tokens, stride=stride, poll=context.poll, part=part)
-            nats = processes.add(nats)
-            record[name] = split_scores(nats, split).as_record()
-            if keep_documents and name != "train_part":
-                for key, values in document_scores(nats, split).items():
-                    documents[f"{name}_{key}"] = values
-        gap = record["valid"]["nats_per_token"] - record["train_part"]["nats_per_token"]
-        record["generalisation_gap_nats"] = gap
-        return record
+    def record(final: FinalScores, step: int) -> dict[str, Any]:
+        scores = {name: split.as_record() for name, split in final.splits.items()}
+        gap = scores["valid"]["nats_per_token"] - scores["train_part"]["nats_per_token"]
+        return {"step": step, **scores, "generalisation_gap_nats": gap}
 
     best_step, last_step = trained.progress.best_step, trained.progress.step
-    best = build_model(settings.model, data.vocab_size, settings.data.context_length, context.seed)
+    best = task.build_model()
     checkpoints = context.folder / "checkpoints"
     with processes.rank_zero_first():  # which sets a damaged checkpoint aside
         path = verified_best(checkpoints, best_step, context.cell_id, context.warn)
@@ -222,20 +210,47 @@ def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
             )
         load_model(path, best)
     verify_tie(best.to(context.device))
-    at_best = scores(best, best_step, keep_documents=True)
-    at_last = at_best if best_step == last_step else scores(trained.model, last_step, False)
+    final = task.final_scores(best, context.poll, processes)
+    at_best = at_last = record(final, best_step)
+    if best_step != last_step:
+        last = task.final_scores(trained.model, context.poll, processes)
+        at_last = record(last, last_step)
+    quality, counts = _translations(context, task, best)
     if processes.rank == 0:
         buffer = io.BytesIO()
-        np.savez(buffer, **documents)  # type: ignore[arg-type]
+        np.savez(buffer, **final.documents, **counts)  # type: ignore[arg-type]
         write_bytes(context.folder / "documents.npz", buffer.getvalue())
-    return {"best": at_best, "last": at_last}
+    return {"evaluations": {"best": at_best, "last": at_last}, "quality": quality}
+
+
+def _translations(
+    context: CellContext, task: Task, best: Model
+) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
+    """Translate valid and test, and keep the text; return its quality, and counts by sentence."""
+    data = context.data
+    if not isinstance(data, PreparedPairs):
+        return None, {}
+    context.report({"kind": "phase", "text": "translation"})
+    quality: dict[str, Any] = {}
+    counts: dict[str, np.ndarray] = {}
+    make_folder(context.folder / "translations")
+    for name, texts in task.translations(best, context.poll).items():
+        split = data.splits[name]
+        write_text(context.folder / "translations" / f"{name}.txt", "".join(f"{t}\n" for t in texts))
+        quality[name] = translation_quality(texts, split.target_sentences, split.source_sentences)
+        quality[name]["signatures"] = {
+            score: f"{signature}|{search_signature(context.settings)}"
+            for score, signature in quality[name]["signatures"].items()
+        }
+        counts[f"{name}_bleu"] = bleu_counts(texts, split.target_sentences)
+    return quality, counts
 
 
 def _result(
     spec: CellSpec,
     trainer: Trainer,
-    data: PreparedData,
-    evaluations: dict[str, Any] | None,
+    data: Prepared,
+    final: dict[str, Any] | None,
 ) -> dict[str, Any]:
     settings, progress, model = trainer.settings, trainer.progress, trainer.model
     return {
@@ -245,7 +260,7 @@ def _result(
         "seed": spec.seed,
         "status": "done" if trainer.divergence is None else "diverged",
         "diverged": trainer.divergence,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.as_record(),
         "vocab_size": data.vocab_size,
         "parameters": {
             "total": sum(parameter.numel() for parameter in model.parameters()),
@@ -261,13 +276,14 @@ def _result(
         "training": {
             "steps": progress.step,
             "planned_steps": spec.total_steps,
-            "tokens": progress.step * settings.training.batch_tokens,
+            "tokens": trainer.tokens_done,
             "best_step": progress.best_step,
             "stopped_early": progress.stopped_early,
             "still_improving": progress.best_step == progress.step,
             "learning_rate": settings.training.optimizer.learning_rate,
         },
-        "evaluations": evaluations,
+        "evaluations": final and final["evaluations"],
+        **({"quality": final["quality"]} if final and final["quality"] else {}),
         "signatures": {
             split: signatures(settings, data, split, precision="fp32", protocol=PROTOCOL)
             for split in ("valid", "test")

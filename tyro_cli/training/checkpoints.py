@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tyro_cli.errors import BrokenArm, DamagedRecord, RunFolderError
-from tyro_cli.models.language_model import LanguageModel
 from tyro_cli.models.tying import tie_metadata, verify_tie
 from tyro_cli.storage.checkpoints import newest_verified, save
 from tyro_cli.storage.files import read_json, write_json
 from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.optimizer import optimizer_tensors, restore_optimizer
+from tyro_cli.training.tasks import Model
 
 FORMAT = 1
 ONE_PROCESS = {"processes": 1}  # what a fingerprint without this key means
@@ -68,7 +68,7 @@ def save_checkpoint(
     folder: Path,
     kind: str,
     step: int,
-    model: LanguageModel,
+    model: Model,
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
 ) -> Path:
@@ -107,7 +107,7 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def load_model(path: Path, model: LanguageModel) -> dict[str, Any]:
+def load_model(path: Path, model: Model) -> dict[str, Any]:
     """Copy a checkpoint's weights into `model` and return its state.
 
     Raises:
@@ -189,7 +189,7 @@ def _telling(warn: Warn) -> Callable[[Path, str], None]:
 def resume(
     folder: Path,
     cell_id: str,
-    model: LanguageModel,
+    model: Model,
     optimizer: torch.optim.Optimizer,
     current_fingerprint: dict[str, Any],
     *,

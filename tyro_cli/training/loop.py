@@ -3,9 +3,8 @@
 Everything random is a function of (seed, step, micro-batch, rank), so the loop may stop after any
 step and go on later with the same bytes. Evaluation reads and never writes: how often it runs
 changes no training loss. Records of a step are on disk before the checkpoint that counts on them.
-Several processes run this loop in step with each other (`processes`); rank 0 alone writes.
-
-Shapes: B windows of a batch, T context_length.
+Several processes run this loop in step with each other (`processes`); rank 0 alone writes. What is
+trained, and on what, is the task's (`tasks`).
 """
 
 import math
@@ -16,16 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
 from tyro_cli.config.schema import Settings
-from tyro_cli.data.batches import TrainingBatches, chain_sha256
-from tyro_cli.data.prepared import PreparedData
+from tyro_cli.data.preparing import Prepared
 from tyro_cli.errors import BrokenArm, Diverged, Interrupted, ProcessLost, StorageError
-from tyro_cli.evaluation.perplexity import sweep_nats
 from tyro_cli.models.initialization import keyed_seed, parameter_digests
-from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.models.layers import Dropout
 from tyro_cli.models.tying import verify_tie
 from tyro_cli.storage.checkpoints import list_checkpoints, prune
@@ -37,6 +32,7 @@ from tyro_cli.training.hardware import compute_dtype, fingerprint
 from tyro_cli.training.optimizer import make_optimizer, set_rate
 from tyro_cli.training.processes import ALONE, Processes
 from tyro_cli.training.schedule import rate_factor
+from tyro_cli.training.tasks import Model, Task, task_of
 
 TIE_CHECK_STEPS = 100
 NO_BATCHES = "0" * 64
@@ -94,7 +90,7 @@ class CellContext:
     cell_id: str
     settings: Settings
     seed: int
-    data: PreparedData
+    data: Prepared
     total_steps: int
     device: str
     precision: str
@@ -110,7 +106,8 @@ class CellContext:
 class Trained:
     """A trained cell: the model at its last step, and the records of how it came there."""
 
-    model: LanguageModel
+    model: Model
+    task: Task
     progress: Progress
     initial_parameters: dict[str, dict[str, Any]]
     fingerprint: dict[str, Any]
@@ -127,24 +124,14 @@ class Trainer:
         self.processes = context.processes
         self.writes = self.processes.rank == 0
         self.settings = context.settings
-        training, data = self.settings.training, self.settings.data
+        training = self.settings.training
         self.dtype = compute_dtype(context.precision)
-        self.batches = TrainingBatches(
-            context.data.splits["train"].tokens,
-            data.context_length,
-            training.batch_tokens // data.context_length,
-            context.seed,
-        )
-        self.micro_windows = (
-            training.micro_batch_tokens or training.batch_tokens
-        ) // data.context_length
+        self.task = task_of(self.settings, context.data, context.seed)
         self.evaluate_every = self.settings.evaluation.every_steps or max(
             1, context.total_steps // 20
         )
         self.checkpoints = context.folder / "checkpoints"
-        self.model = build_model(
-            self.settings.model, context.data.vocab_size, data.context_length, context.seed
-        )
+        self.model = self.task.build_model()
         self.initial_parameters = parameter_digests(self.model)
         verify_tie(self.model.to(context.device))
         self.optimizer = make_optimizer(self.model, self.settings.model, training.optimizer)
@@ -197,6 +184,7 @@ class Trainer:
                 self.records.close()
         return Trained(
             self.model,
+            self.task,
             self.progress,
             self.initial_parameters,
             self.fingerprint,
@@ -214,14 +202,19 @@ class Trainer:
                 self._after_step()  # what a stop right after this step left undone
             while not progress.finished:
                 context.poll()
-                started = time.perf_counter()
+                started, tokens_before = time.perf_counter(), self.tokens_done
                 self._step()
                 self.train_seconds += time.perf_counter() - started
-                self.train_tokens += self.settings.training.batch_tokens
+                self.train_tokens += self.tokens_done - tokens_before
                 self._after_step()
         except (Interrupted, ProcessLost):
             self._save_last()
             raise
+
+    @property
+    def tokens_done(self) -> int:
+        """Tokens of the consumed batches."""
+        return self.task.tokens_until(self.progress.step)
 
     def _is_behind(self, record: dict[str, Any]) -> bool:
         """Say whether a record of `metrics.jsonl` is part of the progress made so far."""
@@ -235,8 +228,8 @@ class Trainer:
     def _step(self) -> None:
         """Make one update, or raise before it is made."""
         context, training, step = self.context, self.settings.training, self.progress.step
-        batch = self.batches.batch(step)
-        batch_sha256 = chain_sha256(self.progress.batches_sha256, batch)
+        batch = self.task.batch(step)
+        batch_sha256 = self.task.chain_sha256(self.progress.batches_sha256, batch)
         parameters = list(self.model.parameters())
         loss_nats = self.processes.add_gradients(parameters, self._accumulate(batch))
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -267,18 +260,20 @@ class Trainer:
         )
         context.report({"kind": "step", "step": step + 1, "loss_nats": loss_nats})
 
-    def _accumulate(self, batch: np.ndarray) -> float:
-        """Add our part of the gradients of the batch's mean loss by micro-batches; return it."""
+    def _accumulate(self, batch: Any) -> float:
+        """Add our part of the gradients of the batch's mean loss by micro-batches; return it.
+
+        What is returned is in nats, whatever the labels are smoothed by.
+        """
         device, rank = torch.device(self.context.device), self.processes.rank
-        tokens = torch.from_numpy(self.processes.share_of(batch)).to(device)
         loss_nats = 0.0
-        for index, micro in enumerate(tokens.split(self.micro_windows)):
+        micro_batches = self.task.micro_batches(self.model, batch, self.processes)
+        for index, micro in enumerate(micro_batches):
             self.context.poll()
             key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)
-            share = len(micro) / len(batch)
-            loss = self.model.loss(micro[:, :-1], micro[:, 1:], self.dtype, Dropout(key, device))
-            (loss * share).backward()
-            loss_nats += loss.item() * share
+            objective, nats = micro.loss(self.dtype, Dropout(key, device))
+            (objective * micro.share).backward()
+            loss_nats += nats.item() * micro.share
         return loss_nats
 
     def _after_step(self) -> None:
@@ -308,16 +303,9 @@ class Trainer:
         started, progress = time.perf_counter(), self.progress
         self._check_gradients()
         self.processes.verify_same_weights(self.model)
-        nats = sweep_nats(
-            self.model,
-            self.context.data.splits["valid"].tokens,
-            stride=self.settings.data.context_length,
-            dtype=self.dtype,
-            poll=self.context.poll,
-            part=(self.processes.rank, self.processes.count),
+        valid_nats = self.task.valid_nats(
+            self.model, self.dtype, self.context.poll, self.processes
         )
-        nats = self.processes.add(nats)
-        valid_nats = float(nats.mean(dtype=np.float64))
         if not math.isfinite(valid_nats):
             self._diverge(progress.step, progress.batches_sha256, "valid loss")
         progress.evaluations.append([progress.step, valid_nats, progress.batches_sha256])
@@ -325,7 +313,7 @@ class Trainer:
             {
                 "kind": "evaluation",
                 "step": progress.step,
-                "tokens": progress.step * self.settings.training.batch_tokens,
+                "tokens": self.tokens_done,
                 "valid_nats_per_token": valid_nats,
                 "batches_sha256": progress.batches_sha256,
             }
@@ -408,9 +396,7 @@ class Trainer:
 
     def _check_initial_loss(self) -> None:
         """Compare the loss before the first update with ln V: no arm may start ill."""
-        batch = torch.from_numpy(self.batches.batch(0)[: self.micro_windows])
-        batch = batch.to(self.context.device)
-        loss_nats = float(self.model.nats(batch[:, :-1], batch[:, 1:], self.dtype).mean())
+        loss_nats = self.task.initial_nats(self.model, self.dtype)
         uniform_nats = math.log(self.context.data.vocab_size)
         text = f"the loss starts at {loss_nats:.3f} nats, ln V is {uniform_nats:.3f}"
         if not loss_nats <= uniform_nats + 1.0:
