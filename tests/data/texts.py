@@ -1,5 +1,7 @@
 """Small texts, folders and configurations that the tests of the data room share."""
 
+import gzip
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,13 @@ SHARED_WIKITEXT = REPOSITORY.parent / "shared" / "data" / "wikitext-2"
 needs_shared_wikitext = pytest.mark.skipif(
     not (SHARED_WIKITEXT / "train.txt").is_file(),
     reason="WikiText-2 is not beside the repository (../shared/data/wikitext-2)",
+)
+
+SHARED_MULTI30K = REPOSITORY.parent / "shared" / "data" / "multi30k"
+
+needs_shared_multi30k = pytest.mark.skipif(
+    not (SHARED_MULTI30K / "train.en.gz").is_file(),
+    reason="Multi30k is not beside the repository (../shared/data/multi30k)",
 )
 
 # Everything that a careless tokenizer loses: carriage returns, tabs, runs of spaces, no-break and
@@ -62,3 +71,45 @@ def write_parquet(path: Path, rows: list[Any], column: str = "text") -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pyarrow.table({column: rows}), path)
+
+
+def pairs_config(corpus: str | Path, kind: str = "word", **changes: Any) -> DataConfig:
+    """Return a configuration of pairs from `en` to `de`; `sharing` goes to the tokenizer."""
+    tokenizer = {
+        "kind": kind,
+        "vocab_size": changes.pop("vocab_size", None),
+        "sharing": changes.pop("sharing", None),
+    }
+    fields = {
+        "corpus": str(corpus),
+        "tokenizer": tokenizer,
+        "context_length": 32,
+        "languages": {"source": "en", "target": "de"},
+        **changes,
+    }
+    return DataConfig.model_validate(fields)
+
+
+PAIRS = {
+    "train": [
+        ("a dog runs", "ein Hund rennt"),
+        ("a dog sleeps here", "ein Hund schl\u00e4ft hier"),
+        ("the cat sleeps", "die Katze schl\u00e4ft"),
+    ]
+    * 4,
+    "valid": [("a cat runs", "eine Katze rennt"), ("the dog", "der Hund")],
+    "test": [("the dog sleeps", "der Hund schl\u00e4ft")],
+}
+
+
+def write_pairs(
+    folder: Path, pairs: Mapping[str, Sequence[tuple[str, str]]] = PAIRS, suffix: str = ""
+) -> Path:
+    """Write a folder with STEM.en and STEM.de of each split, compressed where the suffix is .gz."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, split in pairs.items():
+        for side, language in enumerate(("en", "de")):
+            content = "".join(f"{pair[side]}\n" for pair in split).encode("utf-8")
+            path = folder / f"{stem}.{language}{suffix}"
+            path.write_bytes(gzip.compress(content) if suffix == ".gz" else content)
+    return folder

@@ -62,7 +62,9 @@ class TrainingBatches:
     def _starts(self, epoch: int) -> np.ndarray:
         """Return where each window of an epoch starts, in the order in which they are read."""
         if epoch not in self._starts_of_epoch:
-            generator = np.random.Generator(np.random.Philox(key=_key(self.seed, epoch)))
+            generator = np.random.Generator(
+                np.random.Philox(key=philox_key(_STREAM, self.seed, epoch))
+            )
             offset = generator.integers(self.context_length)
             order = generator.permutation(self.windows_per_epoch)
             # A batch never touches more than two epochs: older orders are dropped.
@@ -96,20 +98,21 @@ def check_one_batch(num_stream_tokens: int, context_length: int, batch_windows: 
         )
 
 
-def chain_sha256(previous_hex: str, batch: np.ndarray) -> str:
+def chain_sha256(previous_hex: str, *batch: np.ndarray) -> str:
     """Return the running hash of the consumed batches after one more.
 
     Args:
         previous_hex: The hash before this batch; empty before the first.
-        batch: The batch as `TrainingBatches.batch` gave it.
+        batch: The arrays of the batch, as `TrainingBatches.batch` or `PairBatch.arrays` gave them.
     """
-    tokens = np.ascontiguousarray(batch, dtype="<i8")
     hasher = hashlib.sha256(bytes.fromhex(previous_hex))
-    hasher.update(np.array(tokens.shape, dtype="<i8").tobytes())
-    hasher.update(tokens.tobytes())
+    for array in batch:
+        tokens = np.ascontiguousarray(array, dtype="<i8")
+        hasher.update(np.array(tokens.shape, dtype="<i8").tobytes())
+        hasher.update(tokens.tobytes())
     return hasher.hexdigest()
 
 
-def _key(seed: int, epoch: int) -> Any:
-    """Return the Philox key (two 64-bit words) of an epoch."""
-    return np.array([seed ^ (_STREAM << 16), epoch], dtype=np.uint64)
+def philox_key(stream: int, seed: int, epoch: int) -> Any:
+    """Return the Philox key (two 64-bit words) of an epoch of one kind of draws."""
+    return np.array([seed ^ (stream << 16), epoch], dtype=np.uint64)

@@ -21,8 +21,8 @@ _INSTALL = "pip install 'wtie[corpora]'"
 # next one: the heading of the next psalm (150 times, five with that of a book), and in Psalm 119
 # the name of a Hebrew letter (21 times).
 _HEADING = re.compile(r"\s{2,}(?:(?:BOOK [IV]+\s+)?Psalm \d.*|[A-Z]{2,}(?: AND SHIN)?)$", re.DOTALL)
-# Stands for Luke 17:36, Acts 8:37 and Acts 15:34, which the World English Bible leaves out.
-_NO_VERSE = "dummy verses inserted by amos"
+# Stand for Luke 17:36, Acts 8:37, 15:34 and 24:7, which the World English Bible leaves out.
+_NO_VERSE = ("dummy verses inserted by amos", "empty verses content detected by amos")
 
 
 def read_kjv() -> dict[str, str]:
@@ -47,7 +47,7 @@ def read_kjv_web() -> dict[str, dict[str, list[str]]]:
     """Return the verses that both translations have, by split and by translation, in one order.
 
     They are 31,099. The doxology of Romans is not among them: it stands at 16:25-27 in the King
-    James text and at 14:24-26 in the World English Bible. Three of the 31,099 are empty in `web`:
+    James text and at 14:24-26 in the World English Bible. Four of the 31,099 are empty in `web`:
     the World English Bible leaves them out. The text is as in `read_kjv`; headings that the package
     keeps at the end of the verse before them are cut off.
 
@@ -100,7 +100,7 @@ def _clean(verse: str) -> str:
     without_heading = _HEADING.sub("", verse)
     without_brackets = without_heading.translate({ord("["): None, ord("]"): None})
     text = " ".join(without_brackets.split())
-    return "" if text == _NO_VERSE else text
+    return "" if text in _NO_VERSE else text
 
 
 def _chapter(verse: int) -> int:

@@ -260,7 +260,7 @@ def _read_sides(folder: Path, stem: str, languages: Languages) -> tuple[list[str
             raise DataError(
                 f"{folder}: no file {stem}.{language} or {stem}.{language}.gz; {stem} is there in "
                 + ", ".join(sides)
-                + nearest(language, sides),
+                + nearest(language, sides.keys() - {languages.source, languages.target}),
                 "put the file there, or correct data.languages",
             )
         if len(files) > 1:
