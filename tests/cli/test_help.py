@@ -24,7 +24,7 @@ def commands():
 EXPECTED = {
     ("init",), ("train",), ("compare",), ("params",), ("eval",), ("generate",), ("runs", "ls"),
     ("runs", "show"), ("runs", "verify"), ("runs", "tag"), ("runs", "rm"), ("data", "ls"),
-    ("data", "info"), ("data", "prepare"), ("schema",), ("sweep",), ("report",),
+    ("data", "info"), ("data", "prepare"), ("schema",), ("sweep",), ("report",), ("translate",),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The plan of cells, and run folders that are created, extended and refused."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,9 @@ def test_the_budget_in_steps(budget: dict[str, Any], steps: int) -> None:
     record = yaml.safe_load(BASE.replace("2e-3", "0.002"))
     record["training"]["budget"] = budget
     settings = Settings.model_validate({key: record[key] for key in record if key != "name"})
-    assert planned_steps(settings, windows_per_epoch=100) == steps
+    batch_tokens = settings.training.batch_tokens
+    epoch = Fraction(100 * settings.data.context_length, batch_tokens)
+    assert planned_steps(settings.training.budget, epoch, Fraction(batch_tokens)) == steps
 
 
 def test_the_run_folder_may_not_be_a_link(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ SEEDS = "seeds: 0-2\n"
 def planned(tmp_path, monkeypatch):
     """Plan a study; the text that stands for a corpus is the last letter of its name."""
     monkeypatch.setattr(
-        run, "prepare_data", lambda data, **_: prepared_data(tmp_path, text=data.corpus[-1])
+        run, "prepare", lambda task, data, **_: prepared_data(tmp_path, text=data.corpus[-1])
     )
 
     def plan(

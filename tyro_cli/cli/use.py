@@ -144,7 +144,7 @@ def translate(
     ] = None,
     checkpoint: CheckpointOption = "best",
 ) -> None:
-    """Translate lines from standard input to standard output, a sentence a line.
+    """Translate the lines of standard input, a sentence a line.
 
     An empty line stays empty. A line with more tokens than the model reads is cut there, and stderr
     says which.

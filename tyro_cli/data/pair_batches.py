@@ -42,6 +42,19 @@ class PairBatch:
     target_in: np.ndarray
     target_out: np.ndarray
 
+    @property
+    def num_targets(self) -> int:
+        """Target tokens to predict, padding not counted."""
+        return int(np.count_nonzero(self.target_out != IGNORED))
+
+    def split(self, most_tokens: int) -> list["PairBatch"]:
+        """Cut the batch into parts of at most `most_tokens`, padding included, or one pair each."""
+        rows = max(1, most_tokens // (self.source.shape[1] + self.target_in.shape[1]))
+        return [
+            PairBatch(*(array[begin : begin + rows] for array in (self.pairs, *self.arrays())))
+            for begin in range(0, len(self.pairs), rows)
+        ]
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return what a model reads, as `batches.chain_sha256` takes it."""
         return self.source, self.source_lengths, self.target_in, self.target_out
@@ -73,12 +86,24 @@ class PairBatches:
         heights = np.maximum.reduceat(target_lengths, self._starts[:-1])
         # Of batches of one size, the one with more targets takes more memory: it meets the softmax.
         self._largest = int(np.lexsort((sizes * heights, sizes * (widths + heights)))[-1])
+        self._tokens = np.add.reduceat(source_lengths + target_lengths, self._starts[:-1])
         self._drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches in each epoch."""
         return len(self._starts) - 1
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens of both sides, padding not counted."""
+        return int(self._tokens.sum())
+
+    def tokens_until(self, step: int) -> int:
+        """Return the tokens of both sides that the first `step` batches hold, without padding."""
+        epoch, place = divmod(step, self.batches_per_epoch)
+        _, batches = self._draw(epoch)
+        return epoch * self.tokens_per_epoch + int(self._tokens[batches[:place]].sum())
 
     def batch(self, step: int) -> PairBatch:
         """Return the batch of a step, counted from 0."""

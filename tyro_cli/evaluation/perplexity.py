@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.prepared import TokenSplit
 from tyro_cli.models.language_model import LanguageModel
 
@@ -115,7 +116,7 @@ def sweep_nats(
     return nats
 
 
-def split_scores(nats: np.ndarray, split: TokenSplit) -> SplitScores:
+def split_scores(nats: np.ndarray, split: TokenSplit | PairSplit) -> SplitScores:
     """Sum the nats of a split's tokens in float64."""
     return SplitScores(
         nats=float(nats.sum(dtype=np.float64)),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.batches import TrainingBatches, chain_sha256
-from tyro_cli.data.pair_batches import PairBatch, PairBatches, chain_pairs_sha256
+from tyro_cli.data.pair_batches import PairBatch, PairBatches
 from tyro_cli.data.prepared import PreparedData
 from tyro_cli.data.prepared_pairs import PreparedPairs
 from tyro_cli.data.preparing import Prepared
@@ -220,7 +220,7 @@ class Translation:
 
     def chain_sha256(self, previous_hex: str, batch: PairBatch) -> str:
         """Return the running hash of the consumed batches after one more."""
-        return chain_pairs_sha256(previous_hex, batch)
+        return chain_sha256(previous_hex, *batch.arrays())
 
     def tokens_until(self, step: int) -> int:
         """Return the tokens of both sides that the first `step` batches hold."""
