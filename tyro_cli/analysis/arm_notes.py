@@ -11,6 +11,7 @@ from typing import Any
 from tyro_cli.analysis.formats import LedgerRecord
 from tyro_cli.analysis.records import RunRecords, differing_settings, setting
 from tyro_cli.errors import DamagedRecord
+from tyro_cli.ledger.ledger import MATRICES_SAVED
 
 TIE = "model.tying"
 
@@ -95,28 +96,24 @@ def saving_note(run: RunRecords, arm: str, baseline: str) -> str:
             "Restore the file from a copy, or start the run afresh with --fresh.",
         )
     ledger = arms[arm].ledger
-    matrices = abs(expected) // (ledger.vocab_size * ledger.d_model)
-    times = f"{matrices} x " if matrices > 1 else ""
-    product = (
-        f"{times}V x d = {times}{ledger.vocab_size:,} x {ledger.d_model:,} = {abs(expected):,}"
-    )
+    times = "2 x " if abs(expected) == 2 * ledger.vocab_size * ledger.d_model else ""
+    product = f"{times}V x d = {times}{ledger.vocab_size:,} x {ledger.d_model:,}"
     first, second = (baseline, arm) if expected >= 0 else (arm, baseline)
-    return f"{first} - {second} = {abs(saved):,} parameters, exactly {product}."
+    return f"{first} - {second} = {abs(saved):,} parameters, exactly {product} = {abs(expected):,}."
 
 
 def expected_saving(run: RunRecords, arm: str, baseline: str) -> int | None:
     """Return what the tie must save (negative: cost) going from the baseline to the arm.
 
-    None where the arms differ in anything but which of the vocabulary's matrices are shared.
+    None where the arms differ in anything but which matrices are shared.
     """
     one, other = run.manifest.arms[baseline], run.manifest.arms[arm]
     if differing_settings(one.settings, other.settings) != (TIE,):
         return None
-    matrix = other.ledger.vocab_size * other.ledger.d_model
-    saved = {"none": 0, "in-out": 1, "three-way": 2}
-    if one.ledger.tying not in saved or other.ledger.tying not in saved:
+    saved = [MATRICES_SAVED.get(record.ledger.tying) for record in (one, other)]
+    if saved[0] is None or saved[1] is None:
         return None
-    return (saved[other.ledger.tying] - saved[one.ledger.tying]) * matrix
+    return (saved[1] - saved[0]) * other.ledger.vocab_size * other.ledger.d_model
 
 
 def _shown(value: Any) -> str:

@@ -235,6 +235,7 @@ class LedgerRecord(Record):
     optimizer_bytes: Count
     training_memory_bytes: Count
     forward_flops_per_token: Count
+    source_vocab_size: Size | None = None
 
     @model_validator(mode="after")
     def _rows_sum_to_the_total(self) -> "LedgerRecord":

@@ -124,7 +124,7 @@ def translations_of(
         poll=poll,
     )
     # One line each: what a byte vocabulary can spell must not break the lines of a file.
-    return [" ".join(restore(decode_tokens(tokenizer, tokens)).split()) for tokens in found]
+    return [" ".join(restore(decode_tokens(tokenizer, one.tokens)).split()) for one in found]
 
 
 def sources_of(split: PairSplit) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tyro_cli.config.schema import Arm, Match, ModelConfig, Settings
 from tyro_cli.errors import ConfigurationError
-from tyro_cli.ledger.parameters import count_parameters
+from tyro_cli.ledger.parameters import count_parameters, source_vocab_of
 
 # The schema's own ranges: what lies outside them is no configuration.
 _LARGEST = {"d_ff": 1_048_576, "d_model": 65_536, "num_layers": 1024}
@@ -73,12 +73,15 @@ class SolvedArm:
         }
 
 
-def solve_matches(arms: Mapping[str, Arm], vocab_size: int) -> dict[str, SolvedArm]:
+def solve_matches(
+    arms: Mapping[str, Arm], vocab_size: int, source_vocab_size: int | None = None
+) -> dict[str, SolvedArm]:
     """Return every arm in its order, with the matches solved.
 
     Args:
         arms: All arms by name.
         vocab_size: V.
+        source_vocab_size: Translation: tokens of the source's vocabulary. Left out: V.
 
     Raises:
         NoMatch: The target lies outside what the key can reach; it names the arm and says why.
@@ -86,19 +89,28 @@ def solve_matches(arms: Mapping[str, Arm], vocab_size: int) -> dict[str, SolvedA
     solved = {}
     for name, arm in arms.items():
         if arm.match is None:
-            parameters = _count(arm.settings.model, arm.settings, vocab_size)
+            parameters = _count(arm.settings.model, arm.settings, vocab_size, source_vocab_size)
             solved[name] = SolvedArm(arm, parameters)
         else:
             target = arms[arm.match.parameters_of].settings
-            target_parameters = _count(target.model, target, vocab_size)
-            solved[name] = _solve(arm, arm.match, target_parameters, vocab_size)
+            target_parameters = _count(target.model, target, vocab_size, source_vocab_size)
+            solved[name] = _solve(arm, arm.match, target_parameters, vocab_size, source_vocab_size)
     return solved
 
 
-def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> SolvedArm:
+def _solve(
+    arm: Arm,
+    match: Match,
+    target_parameters: int,
+    vocab_size: int,
+    source_vocab_size: int | None,
+) -> SolvedArm:
     """Find the closest value by bisection: parameters never shrink when one of the keys grows."""
     settings, by = arm.settings, match.by
-    if by == "d_ff" and settings.model.num_layers == 0:
+    layers = settings.model.num_layers
+    if settings.task == "translation":
+        layers += settings.model.resolved_encoder_layers
+    if by == "d_ff" and layers == 0:
         raise NoMatch(
             arm.name,
             "d_ff changes nothing in a model without layers (num_layers 0)",
@@ -109,7 +121,8 @@ def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> S
     low, high = 0 if by == "num_layers" else 1, _LARGEST[by] // step
 
     def parameters_at(multiple: int) -> int:
-        return _count(_with(settings.model, by, multiple * step), settings, vocab_size)
+        model = _with(settings.model, by, multiple * step)
+        return _count(model, settings, vocab_size, source_vocab_size)
 
     _check_reachable(arm, match, target_parameters, (low * step, parameters_at(low)), at_least=True)
     _check_reachable(
@@ -125,7 +138,7 @@ def _solve(arm: Arm, match: Match, target_parameters: int, vocab_size: int) -> S
     model = ModelConfig.model_validate(_with(settings.model, by, best * step).model_dump())
     return SolvedArm(
         arm=arm.model_copy(update={"settings": settings.model_copy(update={"model": model})}),
-        parameters=_count(model, settings, vocab_size),
+        parameters=_count(model, settings, vocab_size, source_vocab_size),
         by=by,
         value=best * step,
         target_parameters=target_parameters,
@@ -153,5 +166,8 @@ def _with(model: ModelConfig, key: str, value: int) -> ModelConfig:
     return model.model_copy(update={key: value})
 
 
-def _count(model: ModelConfig, settings: Settings, vocab_size: int) -> int:
-    return count_parameters(model, vocab_size, settings.data.context_length)
+def _count(
+    model: ModelConfig, settings: Settings, vocab_size: int, source_vocab_size: int | None
+) -> int:
+    source_vocab_size = source_vocab_of(settings, vocab_size, source_vocab_size)
+    return count_parameters(model, vocab_size, settings.data.context_length, source_vocab_size)

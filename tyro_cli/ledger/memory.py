@@ -9,8 +9,8 @@ it is left to `experiments.limits`.
 from dataclasses import dataclass
 from typing import Literal
 
-from tyro_cli.config.schema import ModelConfig, Settings
-from tyro_cli.ledger.parameters import count_parameters
+from tyro_cli.config.schema import Settings
+from tyro_cli.ledger.parameters import parameter_counts, source_vocab_of
 
 Precision = Literal["fp32", "bf16"]
 
@@ -28,6 +28,9 @@ PLAIN_ATTENTION_POSITIONS = 1024
 
 EVALUATION_TOKENS = 4096
 """Tokens of a forward pass in an evaluation, whatever the training batch."""
+
+DECODING_POSITIONS = 32_768
+"""Target positions whose keys and values a translation's search may hold, over all hypotheses."""
 
 HEAP_FACTOR = 1.33
 """What the heap grows to for each byte that is alive at the mark.
@@ -52,7 +55,8 @@ class TrainingMemory:
         moments: The optimiser's two moments, float32.
         gradients: Gradients of all parameters, float32.
         second_gradient: The shared matrix of a tied model gets one gradient as head and one as
-            embedding; both exist at the end of the backward pass.
+            embedding; both exist at the end of the backward pass. With three-way tying there is a
+            third, after the second was added to the first.
         head_gradient: The head's part of `gradients`, formed before the activations are freed.
         copies: The matrices in the compute precision; 0 in fp32.
         activations: What one micro-batch keeps for the backward pass.
@@ -60,7 +64,8 @@ class TrainingMemory:
             and their gradient, and the product that is added to the matrix's gradient.
         layer: What one layer holds beside that while it is differentiated.
         evaluation: The work of an evaluation in float32: one chunk of logits and slices of its
-            softmax, or what one layer holds on its way forward, whichever is more.
+            softmax, what one layer holds on its way forward, or a translation's search, whichever
+            is more.
         mapped: The file of the best checkpoint, in memory while it is read.
         accumulates: Whether gradients of an earlier micro-batch lie beside the activations.
     """
@@ -96,7 +101,10 @@ class TrainingMemory:
 
 
 def training_memory(
-    settings: Settings, vocab_size: int, precision: Precision | None = None
+    settings: Settings,
+    vocab_size: int,
+    precision: Precision | None = None,
+    source_vocab_size: int | None = None,
 ) -> TrainingMemory:
     """Estimate the memory of training one cell, term by term.
 
@@ -113,16 +121,22 @@ def training_memory(
     memory profiler saw in a step, eight shapes in both precisions gave
     ratios of 0.95 to 1.11.
 
+    In translation N covers both sides, and half of it is taken for each, its sentences as long as
+    they may be. A decoder's layer keeps more, for its attention to the source: a target token
+    `5 D + H T` (llama; gpt2: `4 D + H T`), D more with dropout, and a source token `2 D`.
+
     An evaluation keeps nothing for a backward pass: a layer holds the larger of `8 D + 3 H T`
     (attention) and `2 D + 4 F` (llama, gpt2: `2 D + 2 F`) float32 numbers a token. To the tensors
     comes what the heap loses in holes (`HEAP_FACTOR`), and the file of the best checkpoint, which
-    is mapped while the final evaluation reads it.
+    is mapped while the final evaluation reads it. A translation's search holds keys and values of
+    `DECODING_POSITIONS`, those of one layer twice when it chooses among hypotheses.
 
     Args:
         settings: What the arm resolves to.
         vocab_size: V.
         precision: What matrix products run in. Left out, the configuration's own, `auto` counting
             as fp32.
+        source_vocab_size: Translation: tokens of the source's vocabulary. Left out: V.
     """
     model, training = settings.model, settings.training
     context_length = settings.data.context_length
@@ -130,18 +144,20 @@ def training_memory(
         precision = "bf16" if training.precision == "bf16" else "fp32"
     element_bytes = BFLOAT16_BYTES if precision == "bf16" else FLOAT32_BYTES
     tokens = training.micro_batch_tokens or training.batch_tokens
-    total = count_parameters(model, vocab_size, context_length)
-    matrix = vocab_size * model.d_model
-    blocks = total - count_parameters(
-        model.model_copy(update={"num_layers": 0}), vocab_size, context_length
+    counted = parameter_counts(
+        model, vocab_size, context_length, source_vocab_of(settings, vocab_size, source_vocab_size)
     )
+    total = sum(counted.values())
+    blocks = sum(count for name, count in counted.items() if "blocks." in name)
+    matrix = vocab_size * model.d_model
     copies = (blocks + matrix) * BFLOAT16_BYTES if precision == "bf16" else 0
-    chunk = min(HEAD_CHUNK_BYTES, tokens * vocab_size * element_bytes)
-    slices = min(HEAD_SLICE_BYTES, tokens * vocab_size * FLOAT32_BYTES)
+    targets = tokens if settings.task == "language-modeling" else tokens // 2
+    chunk = min(HEAD_CHUNK_BYTES, targets * vocab_size * element_bytes)
+    slices = min(HEAD_SLICE_BYTES, targets * vocab_size * FLOAT32_BYTES)
     product = element_bytes * matrix
     if precision == "bf16":
         slices, product = 2 * slices, product + FLOAT32_BYTES * matrix
-    layer, outside = _activation_bytes(model, context_length, tokens, element_bytes)
+    activations, layer = _activation_bytes(settings, tokens, element_bytes)
     return TrainingMemory(
         weights=FLOAT32_BYTES * total,
         moments=2 * FLOAT32_BYTES * total,
@@ -149,43 +165,72 @@ def training_memory(
         second_gradient=0 if model.tying == "none" else FLOAT32_BYTES * matrix,
         head_gradient=FLOAT32_BYTES * matrix,
         copies=copies,
-        activations=model.num_layers * layer + outside,
-        head=chunk + slices + product + 2 * element_bytes * tokens * model.d_model,
-        layer=layer if model.num_layers else 0,
-        evaluation=_evaluation_bytes(model, context_length, vocab_size),
+        activations=activations,
+        head=chunk + slices + product + 2 * element_bytes * targets * model.d_model,
+        layer=layer,
+        evaluation=_evaluation_bytes(settings, vocab_size),
         mapped=FLOAT32_BYTES * total,
         accumulates=tokens < training.batch_tokens,
     )
 
 
-def _activation_bytes(
-    model: ModelConfig, context_length: int, tokens: int, element_bytes: int
-) -> tuple[int, int]:
-    """Return what a micro-batch keeps for the backward pass: for each layer, and outside them."""
+def _activation_bytes(settings: Settings, tokens: int, element_bytes: int) -> tuple[int, int]:
+    """Return what a micro-batch keeps for the backward pass, and what its largest layer keeps."""
+    model = settings.model
     width, dropouts = model.d_model, model.dropouts
     llama = model.family == "llama"
     # RMSNorm keeps its input and its normalised form, in float32 whatever the precision.
     upcast = FLOAT32_BYTES * width if llama and element_bytes < FLOAT32_BYTES else 0
-    layer = (10 if llama else 8) * width + (4 if llama else 2) * model.resolved_d_ff
-    if context_length <= PLAIN_ATTENTION_POSITIONS:
-        layer += model.num_heads * context_length
+    probabilities = _probabilities(settings)
+    layer = (10 if llama else 8) * width + (4 if llama else 2) * model.resolved_d_ff + probabilities
     if dropouts.residual:
         layer += 2 * width
     layer_bytes = element_bytes * layer + 2 * upcast
-    outside = (2 if llama else 1) + bool(dropouts.embedding) + bool(dropouts.output)
-    outside_bytes = element_bytes * outside * width + upcast
-    return tokens * layer_bytes, tokens * outside_bytes
+    norm_bytes = 0
+    if model.norm_place == "pre":
+        norm_bytes = element_bytes * (2 if llama else 1) * width + upcast
+    place_bytes = element_bytes * width
+    embedding, output = bool(dropouts.embedding), bool(dropouts.output)
+    if settings.task == "language-modeling":
+        outside_bytes = norm_bytes + (embedding + output) * place_bytes
+        kept = tokens * layer_bytes if model.num_layers else 0
+        return model.num_layers * kept + tokens * outside_bytes, kept
+    side = tokens // 2
+    cross = (5 if llama else 4) * width + probabilities + bool(dropouts.residual) * width
+    decoder_layer = layer_bytes + element_bytes * (cross + 2 * width) + upcast
+    # Beside what a side's norm and dropouts keep: the encoded source, for keys and values.
+    outside_bytes = 2 * norm_bytes + (1 + 2 * embedding + output) * place_bytes
+    encoder = model.resolved_encoder_layers * layer_bytes
+    decoder = model.num_layers * decoder_layer
+    largest = decoder_layer if model.num_layers else layer_bytes if encoder else 0
+    return side * (encoder + decoder + outside_bytes), side * largest
 
 
-def _evaluation_bytes(model: ModelConfig, context_length: int, vocab_size: int) -> int:
-    """Return what one forward pass of an evaluation holds at its mark, in float32."""
+def _probabilities(settings: Settings) -> int:
+    """Return how many attention probabilities a token's layer keeps at most."""
+    longest, num_heads = settings.data.context_length, settings.model.num_heads
+    if settings.task == "translation":  # its sentences are of every length up to the longest
+        return num_heads * min(longest, PLAIN_ATTENTION_POSITIONS)
+    return num_heads * longest if longest <= PLAIN_ATTENTION_POSITIONS else 0
+
+
+def _evaluation_bytes(settings: Settings, vocab_size: int) -> int:
+    """Return what an evaluation holds at its mark, in float32."""
+    model, context_length = settings.model, settings.data.context_length
     width, llama = model.d_model, model.family == "llama"
     tokens = max(context_length, EVALUATION_TOKENS)
     logits = FLOAT32_BYTES * tokens * vocab_size
     head = min(HEAD_CHUNK_BYTES, logits) + min(HEAD_SLICE_BYTES, logits)
-    attention = 8 * width
-    if context_length <= PLAIN_ATTENTION_POSITIONS:
-        attention += 3 * model.num_heads * context_length
+    attention = 8 * width + 3 * _probabilities(settings)
     feed_forward = 2 * width + (4 if llama else 2) * model.resolved_d_ff
-    layer = max(attention, feed_forward) if model.num_layers else 0
-    return max(head, FLOAT32_BYTES * tokens * layer)
+    num_layers = model.num_layers
+    if settings.task == "translation":
+        num_layers += model.resolved_encoder_layers
+    layer = max(attention, feed_forward) if num_layers else 0
+    forward = max(head, FLOAT32_BYTES * tokens * layer)
+    if settings.task == "language-modeling":
+        return forward
+    hypotheses = max(settings.evaluation.beam_size or 5, DECODING_POSITIONS // context_length)
+    positions = (model.num_layers + 1) * hypotheses * context_length + model.num_layers * tokens
+    log_probabilities = 3 * hypotheses * vocab_size
+    return max(forward, FLOAT32_BYTES * (2 * width * positions + log_probabilities))
