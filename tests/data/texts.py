@@ -97,8 +97,8 @@ PAIRS = {
         ("the cat sleeps", "die Katze schl\u00e4ft"),
     ]
     * 4,
-    "valid": [("a cat runs", "eine Katze rennt"), ("the dog", "der Hund")],
-    "test": [("the dog sleeps", "der Hund schl\u00e4ft")],
+    "valid": [("a cat runs", "die Katze rennt"), ("the dog", "ein Hund")],
+    "test": [("the dog sleeps", "ein Hund schl\u00e4ft")],
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,11 +16,16 @@ from tyro_cli.cli.options import (
 from tyro_cli.cli.streams import print_json, print_line, warn
 from tyro_cli.cli.tables import draw_table
 
+if TYPE_CHECKING:
+    from tyro_cli.config.schema import DataConfig
+
 BUILT_IN = {
     "kjv": "the King James text, about 4.1 MB; a document is a chapter (extra: corpora)",
+    "kjv-web": "translation: King James to World English Bible, 31,099 verses (extra: corpora)",
 }
 ELSEWHERE = {
-    "FOLDER": "train.txt, valid.txt, test.txt; wiki.train.tokens or .raw; or the hub's parquet",
+    "FOLDER": "train.txt, valid.txt, test.txt; wiki.train.tokens or .raw; or the hub's parquet; "
+    "translation: train.en, train.de and so on, plain or .gz",
     "hf:OWNER/NAME[:CONFIG][@REVISION]": "a dataset of the Hugging Face hub",
 }
 
@@ -56,10 +61,20 @@ def list_(as_json: JsonOption = False) -> None:
 def info(config: ConfigOption, overrides: Overrides = None, as_json: JsonOption = False) -> None:
     """Show what a corpus holds, before any tokenizer."""
     from tyro_cli.config.loading import load_experiment
+
+    experiment = load_experiment(config, checked_overrides(overrides)).experiment
+    describe = _describe_pairs if experiment.task == "translation" else _describe_text
+    record, title = describe(experiment.data)
+    if as_json:
+        print_json(record)
+        return
+    _draw_splits(title, record["splits"])
+
+
+def _describe_text(data: "DataConfig") -> tuple[dict[str, Any], str]:
     from tyro_cli.data.corpora import load_corpus
     from tyro_cli.data.documents import count_words, split_documents
 
-    data = load_experiment(config, checked_overrides(overrides)).experiment.data
     corpus = load_corpus(data, base_folder=Path.cwd(), on_progress=warn)
     splits = {}
     for split, text in corpus.texts.items():
@@ -70,10 +85,30 @@ def info(config: ConfigOption, overrides: Overrides = None, as_json: JsonOption 
             "bytes": len(text.encode("utf-8")),
             "sha256": corpus.text_sha256[split],
         }
-    if as_json:
-        print_json({"corpus": corpus.name, "format": data.format, "splits": splits})
-        return
-    _draw_splits(f"{corpus.name}, format {data.format}", splits)
+    record = {"corpus": corpus.name, "format": data.format, "splits": splits}
+    return record, f"{corpus.name}, format {data.format}"
+
+
+def _describe_pairs(data: "DataConfig") -> tuple[dict[str, Any], str]:
+    from tyro_cli.data.parallel import load_parallel_corpus
+
+    corpus = load_parallel_corpus(data, base_folder=Path.cwd(), on_progress=warn)
+    splits = {
+        name: {
+            "pairs": len(texts.source),
+            "empty_pairs": sum(
+                not all(pair) for pair in zip(texts.source, texts.target, strict=True)
+            ),
+            "source_words": sum(len(sentence.split()) for sentence in texts.source),
+            "target_words": sum(len(sentence.split()) for sentence in texts.target),
+            "target_bytes": sum(len(sentence.encode("utf-8")) for sentence in texts.target),
+            "sha256": texts.text_sha256,
+        }
+        for name, texts in corpus.splits.items()
+    }
+    languages = corpus.languages.model_dump(mode="json")
+    record = {"corpus": corpus.name, "languages": languages, "splits": splits}
+    return record, f"{corpus.name}, {languages['source']} to {languages['target']}"
 
 
 @app.command("prepare")
@@ -84,10 +119,12 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
     """
     from tyro_cli.config.loading import load_experiment
     from tyro_cli.data.prepared import default_cache_folder, prepare_data
+    from tyro_cli.data.prepared_pairs import prepare_pairs
 
-    data = load_experiment(config, checked_overrides(overrides)).experiment.data
-    prepared = prepare_data(
-        data,
+    experiment = load_experiment(config, checked_overrides(overrides)).experiment
+    prepare_corpus = prepare_pairs if experiment.task == "translation" else prepare_data
+    prepared = prepare_corpus(
+        experiment.data,
         base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
         on_progress=warn,
@@ -97,8 +134,25 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
         print_json({"folder": str(prepared.folder), **facts})
         return
     tokenizer = f"{prepared.tokenizer_kind} vocabulary of {prepared.vocab_size:,}"
-    _draw_splits(f"{data.corpus}, {tokenizer}", facts["splits"])
+    if facts.get("sharing") == "separate":
+        tokenizer += f", source {facts['source_vocab_size']:,}"
+    _draw_splits(f"{experiment.data.corpus}, {tokenizer}", facts["splits"])
+    if "overlap" in facts:
+        _print_overlap(facts["overlap"])
     print_line(f"folder: {prepared.folder}")
+
+
+def _print_overlap(overlap: Mapping[str, Any]) -> None:
+    print_line(
+        f"train: {overlap['shared_target_tokens']:.1%} of the target's tokens occur in the source "
+        f"too; tokens a word: {overlap['source_tokens_per_word']:.2f} source, "
+        f"{overlap['target_tokens_per_word']:.2f} target"
+    )
+    if overlap["shared_rows"] is not None:
+        print_line(
+            f"train: rows of the vocabulary that both sides use: {overlap['shared_rows']:,} "
+            f"(source {overlap['source_rows']:,}, target {overlap['target_rows']:,})"
+        )
 
 
 def _draw_splits(title: str, splits: Mapping[str, Mapping[str, Any]]) -> None:

