@@ -31,6 +31,8 @@ pytestmark = pytest.mark.slow
 EXPERIMENT = {
     "model.dropout": 0.0,
     "training.budget": {"steps": 150},
+    # At a high rate rounding grows: two runs part although both are right.
+    "training.optimizer": {"learning_rate": 1e-3},
     "evaluation.every_steps": 50,
 }
 ENDLESS = {"model.dropout": 0.0, "training.budget": {"steps": 100_000}}
@@ -95,7 +97,8 @@ def assert_near(run: Path, other: Path, arm: str = "untied") -> None:
     for first, second in zip(one, two, strict=True):
         for key, value in first.items():
             if isinstance(value, float):
-                assert second[key] == pytest.approx(value, rel=1e-4), (key, first["step"])
+                tolerance = 1e-3 if key == "gradient_norm" else 1e-5
+                assert second[key] == pytest.approx(value, rel=tolerance), (key, first["step"])
             else:
                 assert second[key] == value
     mine, theirs = result(run, arm), result(other, arm)
@@ -104,7 +107,7 @@ def assert_near(run: Path, other: Path, arm: str = "untied") -> None:
     assert mine["pairing"]["initial_parameters"] == theirs["pairing"]["initial_parameters"]
     for split in ("valid", "test", "train_part"):
         first, second = (one["evaluations"]["best"][split] for one in (mine, theirs))
-        assert second["nats"] == pytest.approx(first["nats"], rel=1e-4)
+        assert second["nats"] == pytest.approx(first["nats"], rel=1e-5)
         assert (second["tokens"], second["words"]) == (first["tokens"], first["words"])
 
 
@@ -161,11 +164,12 @@ def test_who_starts_the_ranks_changes_no_byte_and_again_is_a_no_op(place, paired
 def test_checkpoints_interchange_where_the_difference_is_accepted(place, alone, begun_with):
     """Sums are taken in another order, so it is a numeric drift like any other: told, recorded."""
     place.experiment(EXPERIMENT)
-    begun = Ranks(place, *ONE_ARM).all if begun_with == 2 else [place.start(*ONE_ARM)]
-    begun[0].wait_for(": step 50/")
-    for rank in begun:
-        rank.send(signal.SIGTERM)
-    assert [rank.finish().exit_code for rank in begun] == [143] * begun_with
+    begun = Ranks(place, *ONE_ARM) if begun_with == 2 else None
+    starts = begun.all if begun else [place.start(*ONE_ARM)]
+    starts[0].wait_for(": step 50/")
+    for start in starts:
+        start.send(signal.SIGTERM)
+    assert [start.finish().exit_code for start in starts] == [143] * begun_with
     refused = place.wtie(*ONE_ARM) if begun_with == 2 else Ranks(place, *ONE_ARM).finish()[0]
     assert_told(refused, 2, f"{begun_with} process(es) a cell, not {3 - begun_with}", DRIFT)
     assert not (place.run_folder() / "untied" / "seed-0" / "result.json").exists()

@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests import tiny
 from tyro_cli.config.schema import Settings
-from tyro_cli.errors import ConfigurationError, DeviceError, UsageError
+from tyro_cli.errors import (
+    BrokenArm,
+    ConfigurationError,
+    DeviceError,
+    Interrupted,
+    RunFolderError,
+    UsageError,
+)
 from tyro_cli.evaluation.perplexity import sweep_nats
 from tyro_cli.experiments.launchers.torchrun import check_world
 from tyro_cli.models import layers
@@ -188,3 +196,44 @@ def test_several_processes_are_part_of_the_fingerprint_and_one_is_not(tmp_path):
     assert "processes" not in Trainer(context).fingerprint
     object.__setattr__(context, "processes", Processes(0, 2))
     assert Trainer(context).fingerprint["processes"] == 2
+
+
+def test_another_number_of_processes_is_another_numeric_fingerprint(tmp_path):
+    """A cell begun by one process has no word of it in its checkpoints, and means one."""
+    polls = iter(range(100))
+
+    def poll() -> None:
+        if next(polls) == 12:
+            raise Interrupted
+
+    context = tiny.context(tmp_path)
+    object.__setattr__(context, "poll", poll)
+    with pytest.raises(Interrupted):
+        Trainer(context).run()
+    trainer = Trainer(tiny.context(tmp_path))
+    trainer.fingerprint["processes"] = 2
+    with pytest.raises(RunFolderError, match=r"other numerics \(processes 1 -> 2\)"):
+        trainer.run()
+    Trainer(tiny.context(tmp_path)).run()
+
+
+class _Beside(Processes):
+    """Two processes, the other of which holds other weights."""
+
+    other: nn.Module
+
+    def _exchange(self, values, group=None, operation=None):
+        sums = torch.stack([p.detach().view(torch.int32).sum() for p in self.other.parameters()])
+        values.copy_(torch.maximum(values, torch.stack((sums, -sums))))
+
+
+@pytest.mark.parametrize("bit", [1, -1])
+def test_a_weight_that_differs_in_its_last_bit_fails_the_cell(bit):
+    model, other = tiny.tiny_model(), tiny.tiny_model()
+    processes = _Beside(0, 2)
+    object.__setattr__(processes, "other", other)
+    processes.verify_same_weights(model)
+    with torch.no_grad():
+        other.blocks[1].attention.output.weight.view(torch.int32)[3, 5] += bit
+    with pytest.raises(BrokenArm, match="2 processes no longer hold the same weights"):
+        processes.verify_same_weights(model)
