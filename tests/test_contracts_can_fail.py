@@ -18,6 +18,7 @@ TYING, LOSS = "models/tying.py", "models/head_loss.py"
 MODEL, INITIAL = "models/language_model.py", "models/initialization.py"
 TRAINING, OPTIMIZER = "training/loop.py", "training/optimizer.py"
 CHECKPOINTS, BATCHES = "training/checkpoints.py", "data/batches.py"
+PROCESSES, TOGETHER = "training/processes.py", "tests/training/test_processes.py"
 
 BREAKS = {
     "tied and untied alike": (
@@ -102,7 +103,7 @@ BREAKS = {
     ),
     "masks depend on the arm": (
         TRAINING,
-        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)',
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)',
         'key = keyed_seed("dropout", self.context.seed, self.progress.step, index,'
         " self.settings.model.tying)",
         f"{CONTRACTS}::test_both_arms_draw_the_same_dropout_masks",
@@ -158,7 +159,7 @@ BREAKS = {
     ),
     "evaluation advances what training draws from": (
         TRAINING,
-        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)',
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)',
         'key = keyed_seed("dropout", self.context.seed, self.progress.step, index,'
         " len(self.progress.evaluations))",
         f"{CONTRACTS}::test_how_often_evaluation_runs_changes_no_training_loss",
@@ -204,6 +205,36 @@ BREAKS = {
         "if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):",
         "if False:",
         f"{LOOP}::test_a_number_that_is_not_finite_stops_before_the_update",
+    ),
+    "gradients of several processes are not summed": (
+        PROCESSES,
+        "self._exchange(flat, self.device_group)",
+        "pass",
+        f"{TOGETHER}::test_one_exchange_holds_every_gradient_once",
+    ),
+    "a share weighs as much as the batch": (
+        TRAINING,
+        "share = len(micro) / len(batch)",
+        "share = len(micro) / len(tokens)",
+        f"{TOGETHER}::test_shares_and_micro_batches_weigh_as_their_windows_do",
+    ),
+    "all ranks draw the same masks": (
+        TRAINING,
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)',
+        'key = keyed_seed("dropout", self.context.seed, self.progress.step, index, 0)',
+        f"{TOGETHER}::test_masks_are_keyed_by_rank_and_those_of_rank_zero_are_those_of_one_process",
+    ),
+    "ranks that differ go on": (
+        PROCESSES,
+        "if not torch.equal(extremes[0], -extremes[1]):",
+        "if False:",
+        f"{TOGETHER}::test_a_weight_that_differs_in_its_last_bit_fails_the_cell",
+    ),
+    "another number of processes is no other numerics": (
+        CHECKPOINTS,
+        'ONE_PROCESS | state["fingerprint"]',
+        '{"processes": 2} | state["fingerprint"]',
+        f"{TOGETHER}::test_another_number_of_processes_is_another_numeric_fingerprint",
     ),
     "other numerics are taken in silence": (
         CHECKPOINTS,

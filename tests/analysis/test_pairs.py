@@ -105,6 +105,15 @@ def test_other_numerics_are_a_mismatch(records, key, value):
     assert proof.reason.startswith(f"{key} of the machine differs: ")
 
 
+def test_another_number_of_processes_is_a_mismatch_and_one_is_what_silence_means(records):
+    records[0]["pairing"]["fingerprint"]["processes"] = 1
+    assert verified(records).verified
+    records[0]["pairing"]["fingerprint"]["processes"] = 2
+    assert verified(records).reason == (
+        "processes of the machine differs: 2 for untied, 1 for tied"
+    )
+
+
 def test_other_seeds_are_no_pair(records):
     records[1]["seed"] = 1
     assert verified(records).reason == "seeds differ: 0 and 1"

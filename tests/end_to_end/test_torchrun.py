@@ -28,7 +28,13 @@ from tests.end_to_end.workplace import (
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENT = {"model.dropout": 0.0, "training.budget": {"steps": 24}}
+EXPERIMENT = {
+    "model.dropout": 0.0,
+    "training.budget": {"steps": 150},
+    # At a high rate rounding grows: two runs part although both are right.
+    "training.optimizer": {"learning_rate": 1e-3},
+    "evaluation.every_steps": 50,
+}
 ENDLESS = {"model.dropout": 0.0, "training.budget": {"steps": 100_000}}
 WORDS = ("train", "--config", "a.yaml", "--threads", "1")
 ONE_ARM = (*WORDS, "--arms", "untied")
@@ -91,7 +97,8 @@ def assert_near(run: Path, other: Path, arm: str = "untied") -> None:
     for first, second in zip(one, two, strict=True):
         for key, value in first.items():
             if isinstance(value, float):
-                assert second[key] == pytest.approx(value, rel=1e-4), (key, first["step"])
+                tolerance = 1e-3 if key == "gradient_norm" else 1e-5
+                assert second[key] == pytest.approx(value, rel=tolerance), (key, first["step"])
             else:
                 assert second[key] == value
     mine, theirs = result(run, arm), result(other, arm)
@@ -100,7 +107,7 @@ def assert_near(run: Path, other: Path, arm: str = "untied") -> None:
     assert mine["pairing"]["initial_parameters"] == theirs["pairing"]["initial_parameters"]
     for split in ("valid", "test", "train_part"):
         first, second = (one["evaluations"]["best"][split] for one in (mine, theirs))
-        assert second["nats"] == pytest.approx(first["nats"], rel=1e-4)
+        assert second["nats"] == pytest.approx(first["nats"], rel=1e-5)
         assert (second["tokens"], second["words"]) == (first["tokens"], first["words"])
 
 
@@ -145,60 +152,42 @@ def test_losses_equal_those_of_one_process(alone, paired, arm):
     assert "processes" not in result(alone.run_folder(), arm)["pairing"]["fingerprint"]
 
 
-def test_again_is_a_no_op_and_the_same_bytes_come_without_torchrun_too(place, paired):
-    """Who starts the ranks changes nothing; nor does the order of the cells."""
+def test_who_starts_the_ranks_changes_no_byte_and_again_is_a_no_op(place, paired):
     place.experiment(EXPERIMENT)
-    together(place, *ONE_ARM)
     together(place, *WORDS)
-    (place.run_folder() / "tables").rename(place.folder / "tables")
-    again = together(place, *WORDS)
-    assert "nothing to do" in again.stderr
-    assert_same_run(place.run_folder(), paired.run_folder(), but=["plans", "command"])
-
-
-def stopped_early(place: Workplace, ranks: Ranks) -> None:
-    """Stop a start after its first evaluation."""
-    ranks.all[0].wait_for(": step ")
-    for rank in ranks.all:
-        rank.send(signal.SIGTERM)
-    assert [one.exit_code for one in ranks.finish()] == [143] * len(ranks.all)
+    assert_same_run(place.run_folder(), paired.run_folder(), but=["command"])
+    assert "nothing to do" in together(place, *WORDS).stderr
+    assert_same_run(place.run_folder(), paired.run_folder(), but=["command"])
 
 
 @pytest.mark.parametrize("begun_with", [2, 1])
 def test_checkpoints_interchange_where_the_difference_is_accepted(place, alone, begun_with):
     """Sums are taken in another order, so it is a numeric drift like any other: told, recorded."""
-    # Steps that last, so that the stop finds the cell at work.
-    steps = {"training.batch_tokens": 2048, "training.micro_batch_tokens": 32}
-    place.experiment(EXPERIMENT | steps)
-    if begun_with == 2:
-        stopped_early(place, Ranks(place, *ONE_ARM))
-        refused = place.wtie(*ONE_ARM)
-    else:
-        run = place.start(*ONE_ARM)
-        run.wait_for(": step ")
-        run.send(signal.SIGTERM)
-        assert run.finish().exit_code == 143
-        refused = Ranks(place, *ONE_ARM).finish()[0]
+    place.experiment(EXPERIMENT)
+    begun = Ranks(place, *ONE_ARM) if begun_with == 2 else None
+    starts = begun.all if begun else [place.start(*ONE_ARM)]
+    starts[0].wait_for(": step 50/")
+    for start in starts:
+        start.send(signal.SIGTERM)
+    assert [start.finish().exit_code for start in starts] == [143] * begun_with
+    refused = place.wtie(*ONE_ARM) if begun_with == 2 else Ranks(place, *ONE_ARM).finish()[0]
     assert_told(refused, 2, f"{begun_with} process(es) a cell, not {3 - begun_with}", DRIFT)
     assert not (place.run_folder() / "untied" / "seed-0" / "result.json").exists()
     if begun_with == 2:
         assert place.wtie(*ONE_ARM, DRIFT).exit_code == 0
     else:
         together(place, *ONE_ARM, DRIFT)
-    drift = result(place.run_folder())["pairing"]["numeric_drift"]
-    assert len(drift) == 1 and 0 < drift[0]["step"] < 24
-    assert drift[0]["changed"] == f"processes {begun_with} -> {3 - begun_with}"
-    uninterrupted = place.folder / "whole"
-    assert place.wtie(*ONE_ARM, "--out", uninterrupted).exit_code == 0
-    assert_near(place.run_folder("whole"), place.run_folder())
+    (drift,) = result(place.run_folder())["pairing"]["numeric_drift"]
+    assert 50 <= drift["step"] < 150
+    assert drift["changed"] == f"processes {begun_with} -> {3 - begun_with}"
+    assert_near(alone.run_folder(), place.run_folder())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_signal_to_all_ranks_ends_them_with_a_checkpoint(place, paired, number):
-    steps = {"training.checkpoint_every_steps": 50_000, "evaluation.every_steps": 4}
-    place.experiment(EXPERIMENT | steps)
-    ranks = Ranks(place, *ONE_ARM)
-    ranks.all[0].wait_for(": step 4/")
+    place.experiment(EXPERIMENT)
+    ranks = Ranks(place, *WORDS)
+    ranks.all[0].wait_for(": step 50/")
     workers = ranks.workers
     for rank in reversed(ranks.all):
         rank.send(number)
@@ -211,9 +200,9 @@ def test_a_signal_to_all_ranks_ends_them_with_a_checkpoint(place, paired, number
     )
     assert not any(map(is_running, workers))
     assert list(place.run_folder().glob("untied/seed-0/checkpoints/last-*"))
-    together(place, *ONE_ARM)
-    together(place, *ONE_ARM, "--out", "whole")
-    assert_same_run(place.run_folder(), place.run_folder("whole"), but=["command"])
+    assert not list(place.run_folder().glob("*/seed-0/result.json"))
+    together(place, *WORDS)
+    assert_same_run(place.run_folder(), paired.run_folder(), but=["command"])
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -256,19 +245,16 @@ def test_all_ranks_save_and_end_when_torchrun_is_killed(place):
 
 
 def test_a_killed_rank_under_torchrun_ends_all_and_the_run_resumes(place, paired):
-    place.experiment(EXPERIMENT | {"training.checkpoint_every_steps": 2})
-    run = place.start(*ONE_ARM, under=TORCHRUN)
-    run.wait_for(": step ")
+    place.experiment(EXPERIMENT)
+    run = place.start(*WORDS, under=TORCHRUN)
+    run.wait_for(": step 50/")
     ranks = children_of(run.process.pid)
     workers = [worker for rank in ranks for worker in children_of(rank)]
     kill(workers[1:])
-    finished = run.finish()
-    assert finished.exit_code == 1
+    assert run.finish().exit_code == 1
     assert not any(map(is_running, ranks + workers))
-    together(place, *ONE_ARM)
-    whole = place.folder / "whole"
-    together(place, *ONE_ARM, "--out", whole)
-    assert_same_run(place.run_folder(), place.run_folder("whole"), but=["command"])
+    together(place, *WORDS)
+    assert_same_run(place.run_folder(), paired.run_folder(), but=["command"])
 
 
 def test_a_cell_that_diverges_does_so_in_all_ranks_and_the_next_is_trained(place):

@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from typing import Any
 
 import torch
@@ -43,6 +44,22 @@ def resolve_precision(asked: str, device: str) -> str:
     if asked == "auto":
         return "bf16" if multiplies_bfloat16(device) else "fp32"
     return asked
+
+
+def bfloat16_cost(device: str) -> float:
+    """Return how many times as long a matrix product takes in bf16 as in float32, measured now."""
+    return _product_seconds(torch.bfloat16, device) / _product_seconds(torch.float32, device)
+
+
+def _product_seconds(dtype: torch.dtype, device: str) -> float:
+    """Return the shortest time of a few products `[256, 512] @ [512, 512]`."""
+    left, right = (torch.ones(rows, 512, dtype=dtype, device=device) for rows in (256, 512))
+    times = []
+    for _ in range(4):  # the first one also sets the library up
+        started = time.perf_counter()
+        (left @ right).sum().item()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def compute_dtype(precision: str) -> torch.dtype:

@@ -125,8 +125,9 @@ def follow(world: World) -> None:
         store = open_store(world)
         number = 0
         while (spec := _next_spec(store, number, stop)) is not None:
-            for failure in run_locally([spec], 1, lambda event: None, stop):
-                raise CellFailed(f"rank {world.rank}: {failure.in_words()}")
+            failures = run_locally([spec], 1, lambda event: None, stop)
+            if failures:
+                raise CellFailed(f"rank {world.rank}: {failures[0].in_words()}")
             number += 1
 
 
