@@ -261,11 +261,12 @@ class Decoding:
 
         They are float32, or float64 where `dtype` is.
         """
-        hidden_RD = self.model.decode(
-            tokens_R.unsqueeze(1), self.sources, self.dtype, None, self.caches, self.length
-        )[:, 0]
+        tokens_R1 = tokens_R.to(self.model.embedding.weight.device).unsqueeze(1)
+        hidden_R1D = self.model.decode(
+            tokens_R1, self.sources, self.dtype, None, self.caches, self.length
+        )
         self.length += 1
-        logits_RV = hidden_RD @ softmax_matrix(self.model).to(self.dtype).t()
+        logits_RV = hidden_R1D[:, 0] @ softmax_matrix(self.model).to(self.dtype).t()
         precise = torch.promote_types(self.dtype, torch.float32)
         return torch.log_softmax(logits_RV, dim=-1, dtype=precise)
 
