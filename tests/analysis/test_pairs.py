@@ -44,6 +44,12 @@ def test_one_initial_parameter_that_differs_is_a_mismatch(records):
     assert proof.reason == "initial values of final_norm.weight differ"
 
 
+def test_a_three_way_tie_owns_no_source_embedding(records):
+    record = records[0]["pairing"]["initial_parameters"]
+    record["source_embedding.weight"] = dict(record["final_norm.weight"])
+    assert verified(records).status == "identical start"
+
+
 def test_a_head_both_have_must_be_equal(records):
     for record, seed in zip(records, (0, 7), strict=True):
         record["pairing"]["initial_parameters"] |= {

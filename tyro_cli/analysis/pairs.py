@@ -12,7 +12,7 @@ from tyro_cli.analysis.formats import CellResult
 
 ProofStatus = Literal["identical start", "same data", "mismatch"]
 
-NAMES_OF_THE_TIE = frozenset({"head.weight"})
+NAMES_OF_THE_TIE = frozenset({"head.weight", "source_embedding.weight"})
 """Parameters that one arm of a tie owns and the other does not."""
 
 SCALED_BY_DEPTH = (".attention.output.weight", ".feed_forward.down.weight")
@@ -99,4 +99,5 @@ def _compare_initial_parameters(first: CellResult, second: CellResult) -> PairPr
 
 def _depth(result: CellResult) -> object:
     model = result.settings.get("model")
-    return model.get("num_layers") if isinstance(model, dict) else None
+    names = ("num_layers", "num_encoder_layers")
+    return [model.get(name) for name in names] if isinstance(model, dict) else None

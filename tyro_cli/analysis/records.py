@@ -142,6 +142,16 @@ class RunRecords:
         arms = self.manifest.arms
         return tuple(sorted(arms, key=lambda name: (arms[name].order, name)))
 
+    @property
+    def translates(self) -> bool:
+        """Whether the run's cells translate."""
+        return self.manifest.task == "translation"
+
+    @property
+    def units(self) -> str:
+        """What per-document sums are kept of, in a word."""
+        return "sentences" if self.translates else "documents"
+
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """Return the seeds planned for an arm, ascending."""
         return tuple(sorted(seed for name, seed in self.cells if name == arm))

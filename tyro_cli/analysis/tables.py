@@ -21,11 +21,7 @@ from tyro_cli.analysis.contrasts import (
 from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
 from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
 from tyro_cli.analysis.records import RunRecords
-from tyro_cli.analysis.translation_tables import (
-    is_translation,
-    quality_contrast_table,
-    quality_table,
-)
+from tyro_cli.analysis.translation_tables import quality_contrast_table, quality_table
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
 
@@ -78,7 +74,7 @@ def all_tables(
         contrast_table(run, against, metric, force=force),
         performance_table(run),
     ]
-    if is_translation(run):
+    if run.translates:
         tables.insert(2, quality_table(run))
         tables.insert(4, quality_contrast_table(run, against, force=force))
     return {table.name: table for table in tables}
@@ -317,7 +313,7 @@ def _document_notes(run: RunRecords, decisive: Contrast) -> list[str]:
             f"[{over.interval.low:+.4f}, {over.interval.high:+.4f}]"
         )
     return [
-        f"{decisive.arm} - {decisive.baseline} over the {num_documents:,} test documents, "
+        f"{decisive.arm} - {decisive.baseline} over the {num_documents:,} test {run.units}, "
         f"two fixed checkpoints at a time, {UNIT_OF_METRIC[decisive.metric]} as the unit, "
         f"95 % intervals: {'; '.join(intervals)}."
     ]

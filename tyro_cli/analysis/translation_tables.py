@@ -58,11 +58,6 @@ class QualityContrast:
         return paired_t_interval(self.differences, 0.95) if len(self.seeds) > 1 else None
 
 
-def is_translation(run: RunRecords) -> bool:
-    """Say whether a run's cells translate."""
-    return run.manifest.task == "translation"
-
-
 def quality_contrast(
     run: RunRecords,
     arm: str,
@@ -107,7 +102,7 @@ def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False
         RunFolderError: The values have different signatures, and `force` is not set.
     """
     one = None
-    if is_translation(run):
+    if run.translates:
         one = quality_contrast(run, arm, baseline, "bleu", force=force)
     if one is None:
         return ""

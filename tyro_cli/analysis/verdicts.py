@@ -91,6 +91,7 @@ def verdict(
     documents: DocumentBootstrap | None = None,
     family: FamilyPs | None = None,
     beside: str = "",
+    units: str = "documents",
 ) -> Verdict:
     """Decide what a contrast in nats allows one to say.
 
@@ -101,6 +102,7 @@ def verdict(
         family: In a study, the adjusted p values: `better` and `equivalent` then need them at .05
             or below, and the intervals are shown unadjusted.
         beside: A sentence for what stands beside and decides nothing: BLEU, in translation.
+        units: What the document bootstrap draws, in a word.
     """
     assert contrast.metric in UNIT_OF_METRIC, "a verdict is decided in nats"
     margin_nats = math.log1p(margin)
@@ -112,7 +114,7 @@ def verdict(
         text = f"{winner} {text}"
     sentences = [
         f"{contrast.arm} against {contrast.baseline}: {text}.",
-        *_numbers(contrast, documents),
+        *_numbers(contrast, documents, units),
         *([beside] if beside else []),
         f"Pairs verified: {contrast.pairs_in_words()}.",
         *_family(contrast, family),
@@ -167,6 +169,7 @@ def verdict_of(run: RunRecords, arm: str, baseline: str, *, force: bool = False)
         run.manifest.margin,
         documents,
         beside=bleu_beside(run, arm, baseline, force=force),
+        units=run.units,
     )
 
 
@@ -233,7 +236,7 @@ def _interval(contrast: Contrast) -> Interval:
     return interval
 
 
-def _numbers(contrast: Contrast, documents: DocumentBootstrap | None) -> list[str]:
+def _numbers(contrast: Contrast, documents: DocumentBootstrap | None, units: str) -> list[str]:
     """Say the difference, its interval, what that is over, and at which learning rates."""
     if contrast.mean is None:
         return []
@@ -257,11 +260,11 @@ def _numbers(contrast: Contrast, documents: DocumentBootstrap | None) -> list[st
     if len(contrast.seeds) > 1:
         return sentences
     if documents is None:
-        return [*sentences, "An interval over documents needs two documents with scores."]
+        return [*sentences, f"An interval over {units} needs two {units} with scores."]
     over = documents.interval
     return [
         *sentences,
-        f"Over documents (these two fixed checkpoints, {documents.num_documents:,} documents): "
+        f"Over {units} (these two fixed checkpoints, {documents.num_documents:,} {units}): "
         f"95 % interval [{over.low:+.4f}, {over.high:+.4f}]; "
         "it says nothing about other seeds.",
     ]

@@ -74,9 +74,7 @@ def evaluate_run(
     cells = finished_cells(run, arm, seed)
     configure_process("cpu", available_cores(), deterministic=True)
     tokenizer_sha256 = sha256_of_file(run_folder / "tokenizer.json")
-    splits = (
-        _own_splits(run_folder, cells[0]) if text is None else _other_text(run, cells[0], text)
-    )
+    splits = _own_splits(run_folder, cells[0]) if text is None else _other_text(run, cells[0], text)
     rows: list[dict[str, Any]] = []
     for cell in cells:
         settings, model, step = load_cell(run, cell, checkpoint)

@@ -236,7 +236,9 @@ def _translations(
     make_folder(context.folder / "translations")
     for name, texts in task.translations(best, context.poll).items():
         split = data.splits[name]
-        write_text(context.folder / "translations" / f"{name}.txt", "".join(f"{t}\n" for t in texts))
+        write_text(
+            context.folder / "translations" / f"{name}.txt", "".join(f"{t}\n" for t in texts)
+        )
         quality[name] = translation_quality(texts, split.target_sentences, split.source_sentences)
         quality[name]["signatures"] = {
             score: f"{signature}|{search_signature(context.settings)}"

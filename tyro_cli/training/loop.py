@@ -303,9 +303,7 @@ class Trainer:
         started, progress = time.perf_counter(), self.progress
         self._check_gradients()
         self.processes.verify_same_weights(self.model)
-        valid_nats = self.task.valid_nats(
-            self.model, self.dtype, self.context.poll, self.processes
-        )
+        valid_nats = self.task.valid_nats(self.model, self.dtype, self.context.poll, self.processes)
         if not math.isfinite(valid_nats):
             self._diverge(progress.step, progress.batches_sha256, "valid loss")
         progress.evaluations.append([progress.step, valid_nats, progress.batches_sha256])

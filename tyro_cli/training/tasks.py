@@ -270,7 +270,6 @@ class Translation:
                     final.documents[f"{name}_{key}"] = values
         return final
 
-
     def translations(self, model: TranslationModel, poll: Poll) -> dict[str, list[str]]:
         """Translate the sources of valid and test, in float32, as `evaluation` says how."""
         tokenizer = load_tokenizer(self.data.tokenizer_path)

@@ -28,7 +28,9 @@ def measure_step_seconds(
 
     def step(index: int) -> None:
         for micro in task.micro_batches(model, task.batch(index), ALONE):
-            objective, _ = micro.loss(compute_dtype(precision), Dropout(index, torch.device(device)))
+            objective, _ = micro.loss(
+                compute_dtype(precision), Dropout(index, torch.device(device))
+            )
             (objective * micro.share).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
