@@ -68,6 +68,12 @@ def test_the_very_first_batch_is_the_largest(
         assert sizes[0] >= sizes[1]
 
 
+def test_of_batches_of_one_size_the_one_with_more_targets_is_first() -> None:
+    batches = PairBatches(split_of([(6, 4)] * 3 + [(10, 5)] * 2), batch_tokens=30, seed=0)
+    first, second = batches_of_epoch(batches, 0)
+    assert (first.target_in.shape, second.target_in.shape) == ((3, 4), (2, 5))
+
+
 def test_batch_holds_its_pairs_and_padding_that_counts_nowhere() -> None:
     split = split_of([(3, 2), (2, 4)])
     batch = batch_of_pairs(split, np.array([1, 0]))
