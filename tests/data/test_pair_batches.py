@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,6 +172,7 @@ def test_ignored_targets_are_those_of_the_loss() -> None:
     assert head_loss.IGNORED == IGNORED
 
 
+@pytest.mark.slow
 @needs_shared_multi30k
 def test_padding_of_multi30k_is_under_a_tenth(tmp_path: Path) -> None:
     splits = {"valid": "val", "test": "test_2016_flickr"}

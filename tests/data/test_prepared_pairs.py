@@ -12,6 +12,7 @@ import pytest
 from tests.data.texts import PAIRS, pairs_config, write_pairs
 from tests.folders import digests
 from tyro_cli.data import prepared_pairs as module
+from tyro_cli.data.arrays import write_array
 from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.parallel import hash_pairs
 from tyro_cli.data.prepared import open_prepared
@@ -326,6 +327,7 @@ class TestCache:
         ("name", "content"),
         [
             ("test.source.txt", b"one line too many\nthe dog sleeps\n"),
+            ("test.source.txt", b""),
             ("test.source.txt", b"\xff\n"),
             ("pairs.json", b"[]"),
             ("pairs.json", b'{"format": 1}'),
@@ -351,6 +353,17 @@ class TestCache:
         (folder / "MANIFEST.json").unlink()
         write_manifest(folder)
         with pytest.raises(DamagedRecord, match="number of pairs of train"):
+            open_pairs(folder)
+
+    @pytest.mark.parametrize("length", [1, 2, 5, 7])
+    def test_numbers_that_are_none_of_whole_pairs_are_refused(
+        self, corpus: Path, cache: Path, length: int
+    ) -> None:
+        folder = prepare(corpus, cache).folder
+        write_array(folder / "test.pairs", np.zeros(length, dtype=np.int64))
+        (folder / "MANIFEST.json").unlink()
+        write_manifest(folder)
+        with pytest.raises(DamagedRecord, match=r"the length of test\.pairs"):
             open_pairs(folder)
 
     def test_an_entry_of_pairs_is_none_of_a_text(self, corpus: Path, cache: Path) -> None:
