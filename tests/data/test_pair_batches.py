@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,12 @@ def test_the_very_first_batch_is_the_largest(
     for other in others:
         sizes = [(size(batch), batch.target_in.size) for batch in (first, other)]
         assert sizes[0] >= sizes[1]
+
+
+def test_of_batches_of_one_size_the_one_with_more_targets_is_first() -> None:
+    batches = PairBatches(split_of([(6, 4)] * 3 + [(10, 5)] * 2), batch_tokens=30, seed=0)
+    first, second = batches_of_epoch(batches, 0)
+    assert (first.target_in.shape, second.target_in.shape) == ((3, 4), (2, 5))
 
 
 def test_batch_holds_its_pairs_and_padding_that_counts_nowhere() -> None:
@@ -165,6 +172,7 @@ def test_ignored_targets_are_those_of_the_loss() -> None:
     assert head_loss.IGNORED == IGNORED
 
 
+@pytest.mark.slow
 @needs_shared_multi30k
 def test_padding_of_multi30k_is_under_a_tenth(tmp_path: Path) -> None:
     splits = {"valid": "val", "test": "test_2016_flickr"}

@@ -12,6 +12,7 @@ import pytest
 from tests.data.texts import PAIRS, pairs_config, write_pairs
 from tests.folders import digests
 from tyro_cli.data import prepared_pairs as module
+from tyro_cli.data.arrays import write_array
 from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.parallel import hash_pairs
 from tyro_cli.data.prepared import open_prepared
@@ -166,7 +167,8 @@ class TestFraction:
     @pytest.fixture
     def corpus(self, tmp_path: Path) -> Path:
         train = [(f"word {number}", f"wort {number} hier") for number in range(200)]
-        return write_pairs(tmp_path / "corpus", PAIRS | {"train": [("", "a"), *train]})
+        pairs = {"train": [("", "a"), *train], "test": train[:20]}
+        return write_pairs(tmp_path / "corpus", PAIRS | pairs)
 
     def test_whole_pairs_are_kept_nested_and_in_order(self, corpus: Path, cache: Path) -> None:
         previous: set[tuple[str, str]] = set()
@@ -254,6 +256,14 @@ class TestOverlap:
         assert overlap["target_tokens_per_word"] == 9 / 2
         assert overlap["shared_target_tokens"] == 5 / 9
 
+    def test_words_of_dropped_pairs_alone_count_nowhere(self, tmp_path: Path, cache: Path) -> None:
+        train = [("in a bus", "im Bus"), ("", "a taxi zuletzt"), ("zuletzt a", "")]
+        corpus = write_pairs(tmp_path / "c", PAIRS | {"train": train})
+        for sharing in ("joint", "separate"):
+            overlap = prepare(corpus, cache, sharing=sharing).overlap
+            assert (overlap["source_rows"], overlap["target_rows"]) == (3, 2)
+            assert overlap["shared_target_tokens"] == 0
+
     def test_a_disjoint_script_shares_no_word(self, tmp_path: Path, cache: Path) -> None:
         train = [("in a bus", "in einem Bus Bus"), ("in a taxi", "in einem taxi")]
         corpus = write_pairs(tmp_path / "c", PAIRS | {"train": train})
@@ -326,6 +336,7 @@ class TestCache:
         ("name", "content"),
         [
             ("test.source.txt", b"one line too many\nthe dog sleeps\n"),
+            ("test.source.txt", b""),
             ("test.source.txt", b"\xff\n"),
             ("pairs.json", b"[]"),
             ("pairs.json", b'{"format": 1}'),
@@ -342,15 +353,27 @@ class TestCache:
         with pytest.raises(DamagedRecord, match=r"pairs\.json"):
             open_pairs(folder)
 
+    @pytest.mark.parametrize("array", ["pairs", "source", "target"])
     def test_arrays_of_different_numbers_of_pairs_are_refused(
-        self, corpus: Path, cache: Path
+        self, corpus: Path, cache: Path, array: str
     ) -> None:
         folder = prepare(corpus, cache).folder
         for suffix in ("", ".json"):
-            shutil.copy(folder / f"test.pairs{suffix}", folder / f"train.pairs{suffix}")
+            shutil.copy(folder / f"test.{array}{suffix}", folder / f"train.{array}{suffix}")
         (folder / "MANIFEST.json").unlink()
         write_manifest(folder)
         with pytest.raises(DamagedRecord, match="number of pairs of train"):
+            open_pairs(folder)
+
+    @pytest.mark.parametrize("length", [1, 2, 5, 7])
+    def test_numbers_that_are_none_of_whole_pairs_are_refused(
+        self, corpus: Path, cache: Path, length: int
+    ) -> None:
+        folder = prepare(corpus, cache).folder
+        write_array(folder / "test.pairs", np.zeros(length, dtype=np.int64))
+        (folder / "MANIFEST.json").unlink()
+        write_manifest(folder)
+        with pytest.raises(DamagedRecord, match=r"the length of test\.pairs"):
             open_pairs(folder)
 
     def test_an_entry_of_pairs_is_none_of_a_text(self, corpus: Path, cache: Path) -> None:

@@ -43,12 +43,10 @@ def measure_overlap(
         shared = np.intersect1d(source_types, target_types)
     else:
         source_ids, target_ids = vocabularies
+        spellings = {number: token for token, number in target_ids.items()}
         used = set(source_types.tolist())
-        shared = np.array(
-            [number for token, number in target_ids.items() if source_ids.get(token) in used],
-            dtype=np.int64,
-        )
-        shared = np.intersect1d(shared, target_types)
+        is_shared = [source_ids.get(spellings[number]) in used for number in target_types.tolist()]
+        shared = target_types[is_shared]
     num_source_tokens, num_target_tokens = int(source_counts.sum()), int(target_counts.sum())
     num_source_words = sum(len(sentence.split()) for sentence in source_sentences)
     return {

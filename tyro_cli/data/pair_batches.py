@@ -136,8 +136,9 @@ def batch_of_pairs(split: PairSplit, pairs: np.ndarray) -> PairBatch:
     """
     source, is_source = _padded(split.source, split.source_starts, pairs)
     target, is_target = _padded(split.target, split.target_starts, pairs)
+    # What follows the `<eos>` of a shorter target is padding, and `<eos>` itself has its id.
     target_in = np.full_like(target, EOS_ID)
-    target_in[:, 1:] = target[:, :-1] * is_target[:, 1:]
+    target_in[:, 1:] = target[:, :-1]
     return PairBatch(
         pairs=pairs,
         source=source,
@@ -151,6 +152,7 @@ def _padded(
     tokens: np.ndarray, starts: np.ndarray, sentences: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return sentences as int64 `[B, longest]`, padded with 0, and which of it is no padding."""
+    starts = np.asarray(starts)  # a plain array, also of a memory map
     lengths = starts[sentences + 1] - starts[sentences]
     columns = np.arange(lengths.max())
     is_token = columns < lengths[:, None]

@@ -246,7 +246,9 @@ def open_split(folder: Path, name: str, record: dict[str, Any]) -> PairSplit:
     """
     # The manifest has just vouched for the content; reading it all a second time adds nothing.
     numbers = open_array(folder / f"{name}.pairs", verify=False)
-    num_pairs = (len(numbers) - 2) // 4
+    num_pairs, rest = divmod(len(numbers) - 2, 4)
+    if num_pairs < 1 or rest:
+        raise ValueError(f"the length of {name}.pairs")
     source_starts, target_starts, words, sizes = np.split(
         numbers, np.cumsum([num_pairs + 1, num_pairs + 1, num_pairs])
     )
@@ -266,11 +268,11 @@ def open_split(folder: Path, name: str, record: dict[str, Any]) -> PairSplit:
         source_sentences=sides["source"],
         target_sentences=sides["target"],
     )
+    num_kept = num_pairs if name in _WITH_SENTENCES else 0
     fits = (
-        len(sizes) == num_pairs >= 1
-        and source_starts[-1] == len(split.source)
+        source_starts[-1] == len(split.source)
         and target_starts[-1] == len(split.target)
-        and all(len(sentences) in (0, num_pairs) for sentences in sides.values())
+        and all(len(sentences) == num_kept for sentences in sides.values())
     )
     if not fits:
         raise ValueError(f"the number of pairs of {name}")

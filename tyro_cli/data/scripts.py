@@ -18,7 +18,7 @@ from tyro_cli.errors import DataError
 OFFSET = 0x20000
 _END = 0x2A6E0  # of CJK Extension B
 _NUM_LETTERS = _END - OFFSET
-_IS_DISJOINT = re.compile(f"[{chr(OFFSET)}-{chr(_END - 1)}]")
+_WITHOUT_COUNTERPART = re.compile(f"[{chr(_NUM_LETTERS)}-\U0010ffff]")
 
 
 class DisjointScript:
@@ -68,12 +68,10 @@ def check_unused(sentences: Iterable[str], side: str) -> None:
         DataError: The text uses the disjoint script, or letters that have no counterpart in it.
     """
     for sentence in sentences:
-        if sentence.isascii():
-            continue
-        for character in sentence:
-            if _IS_DISJOINT.match(character):
+        for character in _WITHOUT_COUNTERPART.findall(sentence):
+            if OFFSET <= ord(character) < _END:
                 problem = "is of the script that data.target_script writes words in"
-            elif ord(character) >= _NUM_LETTERS and character.isalpha():
+            elif character.isalpha():
                 problem = "has no counterpart in the script that data.target_script writes words in"
             else:
                 continue
