@@ -170,7 +170,7 @@ def test_the_shared_matrix_takes_the_role_it_is_given(tied_role: str, rate: floa
 
 @pytest.mark.slow
 def test_the_tie_survives_compile() -> None:
-    model = tiny_model(tying="three-way")
+    model = tiny_model(tying="three-way", num_layers=1)
     twin = copy.deepcopy(model)
     model.hidden = torch.compile(model.hidden, backend="aot_eager")  # type: ignore[method-assign]
     for one in (model, twin):
