@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from tyro_cli.analysis.documents import DocumentUnit
 from tyro_cli.analysis.formats import At, CellResult, Metric, Split, exp_or_none
 from tyro_cli.analysis.pairs import PairProof, verify_pair
-from tyro_cli.analysis.records import DocumentUnit, RunRecords, differing_settings
+from tyro_cli.analysis.records import RunRecords, differing_settings
 from tyro_cli.analysis.signatures import refuse_mixed_signatures, signatures_of
 from tyro_cli.analysis.statistics import (
     DocumentBootstrap,

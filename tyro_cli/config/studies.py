@@ -23,9 +23,9 @@ from tyro_cli.config.loading import (
 )
 from tyro_cli.config.messages import known_paths, nearest, shown, translate
 from tyro_cli.config.overrides import key_of, place_of
+from tyro_cli.config.paths import overlaps, set_at
 from tyro_cli.config.positions import ALTERNATIVES, Node, Place, Problem, locate, plain
 from tyro_cli.config.schema import Section, Settings
-from tyro_cli.config.tuning import overlaps, set_at
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
 from tyro_cli.errors import ConfigurationError
 

@@ -11,11 +11,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
 from tyro_cli.config.messages import shown, translate
+from tyro_cli.config.paths import set_at, value_at, with_values
 from tyro_cli.config.positions import Node, Problem, locate
 from tyro_cli.config.schema import Arm, Experiment, OptimizerConfig, TuneConfig
 
@@ -82,36 +82,6 @@ def short_key(key: str) -> str:
     return key.removeprefix(OPTIMIZER).removeprefix("roles.")
 
 
-def with_values(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of plain settings with values at dotted paths.
-
-    A section on the way that is not there, or is null, begins empty.
-    """
-    result = dict(settings)
-    for key, value in values.items():
-        first, _, rest = key.partition(".")
-        below = result.get(first)
-        if rest:
-            value = with_values(below if isinstance(below, Mapping) else {}, {rest: value})
-        result[first] = value
-    return result
-
-
-def value_at(settings: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path, or None where there is none."""
-    value: Any = settings
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
-
-
-def overlaps(one: str, other: str) -> bool:
-    """Say whether a value at one dotted key would replace one at the other, or a part of it."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
-
-
 def tune_problems(root: Node, experiment: Experiment, arms: Mapping[str, Arm]) -> list[Problem]:
     """Return what is wrong with an experiment's search, beyond the types of its values."""
     tune = experiment.tune
@@ -144,18 +114,6 @@ def seeds_message(shared: Sequence[int]) -> str:
         f"{listed} {'is a seed' if len(shared) == 1 else 'are seeds'} of the contrasts too; "
         "trials run at seeds that no contrast uses"
     )
-
-
-def set_at(overrides: Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    """Return whether an arm's overrides set a dotted key or a section around it, and to what."""
-    value: Any = overrides
-    for part in key.split("."):
-        if not isinstance(value, Mapping):
-            break  # One value for the whole section, which this key is a part of.
-        if part not in value:
-            return False, None
-        value = value[part]
-    return True, value
 
 
 def _level_problems(root: Node, experiment: Experiment, tune: TuneConfig) -> list[Problem]:
