@@ -79,14 +79,14 @@ class Search:
 
     @property
     def changed_after_looking(self) -> bool:
-        """Whether the search was changed when results of contrasts were there."""
-        return any(plan.after_results for plan in self.record.plans[1:])
+        """Whether the search was planned or changed when results of contrasts were there."""
+        return any(plan.after_results for plan in self.record.plans)
 
     def best_before(self, arm: str) -> str | None:
         """Return what the arm's best was by the trials that were planned before any result."""
-        before = [plan for plan in self.record.plans if not plan.after_results] or [
-            self.record.plans[0]
-        ]
+        before = [plan for plan in self.record.plans if not plan.after_results]
+        if not before:
+            return None
         names, seeds = set(before[-1].settings), set(before[-1].seeds)
         trials = [
             Trial(arm, one.setting, tuple(cell for cell in one.cells if cell.seed in seeds))
