@@ -159,14 +159,15 @@ def load_run(folder: Path) -> RunRecords:
 def at_best(run: RunRecords) -> RunRecords:
     """Return the same cells with each arm at its own best setting.
 
-    Where an arm has no best setting its cells count as unfinished.
+    An arm without one is left out.
 
     Raises:
         DamagedRecord: A file of one of them does not say what it must.
     """
     assert run.search is not None, "only a run with a search has a best setting"
-    best = {arm: run.search.best.get(arm) for arm in run.manifest.arms}
-    return _at_settings(replace(run, rates="each-best"), list(run.cells), best)
+    best = {arm: name for arm, name in run.search.best.items() if name is not None}
+    planned = [cell for cell in run.cells if cell[0] in best]
+    return _at_settings(replace(run, rates="each-best"), planned, best)
 
 
 def _at_settings(
@@ -174,14 +175,13 @@ def _at_settings(
 ) -> RunRecords:
     """Return a run with each arm at the setting of that name; None has no cells yet."""
     assert run.search is not None
-    arms = dict(run.manifest.arms)
+    arms = {}
     cells = {}
     for arm, name in names.items():
         setting = run.search.setting(name) if name is not None else None
         values = setting.values if setting is not None else {}
-        arms[arm] = arms[arm].model_copy(
-            update={"settings": with_values(arms[arm].settings, values)}
-        )
+        settings = with_values(run.manifest.arms[arm].settings, values)
+        arms[arm] = run.manifest.arms[arm].model_copy(update={"settings": settings})
         for seed in [seed for one, seed in planned if one == arm]:
             if name is None:
                 nowhere = run.folder / arm / f"seed-{seed}"

@@ -48,6 +48,7 @@ class Cell:
         total_steps: Its updates.
         values: What its setting changes in the arm, by dotted key; empty but for `tune:`.
         label: Its setting in a word, for its name on the screen; empty for the arm as it is.
+        is_trial: Whether it is a trial of a search, and stands in no contrast.
     """
 
     arm: str
@@ -57,6 +58,7 @@ class Cell:
     total_steps: int
     values: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    is_trial: bool = False
 
     def place(self, point: str = "") -> str:
         """Return where the cell stands in a word: its point in a study, and its setting."""
@@ -217,6 +219,7 @@ def _trials(plan: Plan, tune: TuneConfig, prepared: PreparedData) -> Iterator[Ce
                 values = {**setting.values, **budget}
                 parts = cell_parts(arm, seed, setting.name, is_trial=True)
                 cell = _cell(plan, arm, seed, values, f"trial {_label(setting)}", parts)
+                cell = replace(cell, is_trial=True)
                 if budget:
                     settings = changed_settings(plan.arms[arm].settings, values)
                     cell = replace(cell, total_steps=_steps_of(settings, prepared))

@@ -134,8 +134,7 @@ def most_to_come(plan: Plan, missing: Sequence[Cell]) -> tuple[Cell, ...]:
     That is every arm at its best; where all share the baseline's best, every arm there as well, and
     the baseline once.
     """
-    trials = {cell.folder for cell in plan.trials}
-    if not any(cell.folder in trials for cell in missing):
+    if not any(cell.is_trial for cell in missing):
         return ()
     baseline = plan.loaded.experiment.baseline
     return tuple(
