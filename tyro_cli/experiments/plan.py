@@ -56,7 +56,7 @@ class Cell:
     cell_id: str
     folder: Path
     total_steps: int
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     label: str = ""
     is_trial: bool = False
 
