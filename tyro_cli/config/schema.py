@@ -428,9 +428,9 @@ class TuneConfig(Section):
         dict[TunedKey, Annotated[tuple[Number, ...], BeforeValidator(tuple_from_list)]],
         Field(min_length=1),
     ]
-    """What is tried: the learning rate or a role's multiplier, each with two or more values, for
-    example `training.optimizer.learning_rate: [5e-4, 1e-3, 2e-3]`. Every combination is a trial of
-    every arm, so no arm may set such a key itself."""
+    """What is tried, two or more values a key, for example `training.optimizer.learning_rate:
+    [5e-4, 1e-3, 2e-3]`. A key is the learning rate, or `training.optimizer.roles.ROLE.rate` or
+    `.decay`. Every combination is tried for every arm, so no arm may set such a key itself."""
 
     seeds: Seeds
     """The seeds of every trial; none of them may be a seed of the contrasts."""
