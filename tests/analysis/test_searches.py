@@ -97,6 +97,15 @@ def test_no_best_before_every_trial_of_the_arm_has_ended(searched):
     )
 
 
+def test_an_arm_that_was_not_planned_has_no_trials(tmp_path):
+    plans = [{"seeds": [0, 1, 2], "arms": ["untied"], "after_results": False}]
+    alone = {key: value for key, value in shared_values().items() if key[0] == "untied"}
+    folder = add_search(make_run(tmp_path, nats_per_word=alone, plans=plans))
+    said = tuned_verdicts(load_run(folder), "untied")["tied"]
+    assert said.text == "Whether the sign survives cannot be said: no trial of tied is planned yet"
+    assert all_tables(load_run(folder))["tuned"].rows == ()
+
+
 def test_without_a_best_of_the_baseline_there_is_no_contrast_at_all(searched):
     run = searched({**TRIALS, ("untied", 0.004): None}, {})
     tuned = search_tables(run, "untied")[0]

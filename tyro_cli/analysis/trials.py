@@ -100,8 +100,10 @@ class Search:
         if self.best.get(arm) is not None:
             return ""
         trials = self.trials.get(arm, ())
+        if not trials:
+            return f"no trial of {arm} is planned yet"
         unfinished = sum(trial.status == "unfinished" for trial in trials)
-        if unfinished or not trials:
+        if unfinished:
             return f"{unfinished} of {len(trials)} trials of {arm} are unfinished"
         return f"every trial of {arm} diverged"
 

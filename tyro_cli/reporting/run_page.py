@@ -41,6 +41,7 @@ from tyro_cli.reporting.palette import swatch
 from tyro_cli.reporting.plots import Chart
 from tyro_cli.reporting.provenance import configuration_section, folder_name, provenance_section
 from tyro_cli.reporting.run_charts import seed_chart, size_chart
+from tyro_cli.reporting.trial_chart import trial_chart
 from tyro_cli.reporting.views import METRIC_UNITS, RunView, run_view
 
 NO_CURVES = (
@@ -80,7 +81,7 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
                 TableBlock(_without_verdicts(contrast_table(run, force=force))),
             ),
         ),
-        *_search_section(run, force=force),
+        *_search_section(view, force=force),
         Section(
             "parameters",
             "Parameters",
@@ -114,13 +115,18 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
     )
 
 
-def _search_section(run: RunRecords, *, force: bool) -> tuple[Section, ...]:
+def _search_section(view: RunView, *, force: bool) -> tuple[Section, ...]:
     """Return what a search for learning rates found, where the run has one."""
+    run = view.run
     if run.search is None:
         return ()
     tuned, trials = search_tables(run, run.manifest.baseline, force=force)
     best = frozenset(i for i, row in enumerate(trials.rows) if "best" in str(row["role"]))
-    blocks = (TableBlock(_without_verdicts(tuned)), TableBlock(trials, best))
+    blocks = (
+        *chart_blocks(trial_chart(run.search, view.arms)),
+        TableBlock(_without_verdicts(tuned)),
+        TableBlock(trials, best),
+    )
     return (Section("search", "Each arm at its best", blocks),)
 
 
