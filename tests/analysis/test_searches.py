@@ -127,6 +127,7 @@ def test_a_tie_outside_of_the_shared_setting_goes_to_the_lowest(searched):
     trials |= {("tied", 0.004): (4.4, 4.4), ("tied", 0.001): (4.4, 4.4)}
     run = searched(trials, {})
     assert best(run) == {"untied": 0.001, "tied": 0.001}
+    assert run.search.edges("tied") == ()  # where the next value is as good, the key does nothing
     assert "not in the grid" in search_tables(run, "untied")[1].notes[2]
 
 
