@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run, values
+from tests.analysis.fake_searches import add_search, shared_values
 from tests.analysis.fake_studies import make_study, tables_of
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.rendering import RENDERERS, to_plain
@@ -21,8 +22,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tables"
 def golden_texts(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of every golden file.
 
-    A whole run in every format, one with all that can be missing as Markdown, and a study of both
-    kinds of points.
+    A whole run in every format, one with all that can be missing as Markdown, one with a search,
+    and a study of both kinds of points.
     """
     (root / "whole").mkdir()
     for name, table in all_tables(load_run(make_run(root / "whole"))).items():
@@ -39,6 +40,14 @@ def golden_texts(root: Path) -> Iterator[tuple[str, str]]:
     run = load_run(make_run(root / "gaps", nats_per_word=values, edit=edit))
     for name, table in all_tables(run).items():
         yield f"gaps-{name}.md", RENDERERS["md"](table)
+    (root / "search").mkdir()
+    searched = add_search(make_run(root / "search", nats_per_word=shared_values()))
+    tables = all_tables(load_run(searched))
+    yield "search-contrasts.md", RENDERERS["md"](tables["contrasts"])
+    for name in ("tuned", "trials"):
+        for ending, render in RENDERERS.items():
+            yield f"search-{name}.{ending}", render(tables[name])
+        yield f"search-{name}.txt", to_plain(tables[name], 100)
     (root / "study").mkdir()
     for name, table in tables_of(load_study_records(golden_study(root / "study"))).items():
         for ending, render in RENDERERS.items():

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tyro_cli.analysis.formats import LedgerRecord
-from tyro_cli.analysis.records import RunRecords, differing_settings, setting
+from tyro_cli.analysis.records import RunRecords, differing_settings
+from tyro_cli.config.paths import value_at
 from tyro_cli.errors import DamagedRecord
 from tyro_cli.ledger.ledger import MATRICES_SAVED
 
@@ -26,7 +27,7 @@ def difference_notes(run: RunRecords, baseline: str) -> tuple[str, ...]:
         settings, base = record.settings, run.manifest.arms[baseline].settings
         paths = differing_settings(base, settings)
         changes = "; ".join(
-            f"`{path}`: {_shown(setting(base, path))} -> {_shown(setting(settings, path))}"
+            f"`{path}`: {_shown(value_at(base, path))} -> {_shown(value_at(settings, path))}"
             for path in paths
         )
         if not paths:

@@ -14,6 +14,7 @@ ColumnKind = Literal[
     "integer",  # int
     "signed_integer",  # int, shown with its sign
     "number",  # float
+    "shortest",  # float, shown with as many digits as it needs
     "signed",  # float, shown with its sign
     "interval",  # (low, high), shown with signs
     "numbers",  # a tuple of floats

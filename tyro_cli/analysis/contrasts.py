@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from tyro_cli.analysis.documents import DocumentUnit
 from tyro_cli.analysis.formats import At, CellResult, Metric, Split, exp_or_none
 from tyro_cli.analysis.pairs import PairProof, verify_pair
-from tyro_cli.analysis.records import DocumentUnit, RunRecords, differing_settings
+from tyro_cli.analysis.records import Rates, RunRecords, differing_settings
 from tyro_cli.analysis.signatures import refuse_mixed_signatures, signatures_of
 from tyro_cli.analysis.statistics import (
     DocumentBootstrap,
@@ -60,6 +61,8 @@ class Contrast:
         extended: Whether seeds were added after results had been seen.
         drifted: Cells that were resumed under another numeric fingerprint, by the user's leave.
         forced: Warning that the values have different signatures, or "".
+        rates: Where the run's search put the arms; `own` without one.
+        search_changed: Whether that search was planned or changed after results had been seen.
     """
 
     arm: str
@@ -81,6 +84,8 @@ class Contrast:
     extended: bool
     drifted: tuple[str, ...]
     forced: str
+    rates: Rates = "own"
+    search_changed: bool = False
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -238,6 +243,10 @@ def contrast(
             if result.pairing.numeric_drift
         ),
         forced=forced,
+        rates=run.rates,
+        search_changed=(
+            run.rates != "own" and run.search is not None and run.search.changed_after_looking
+        ),
     )
 
 

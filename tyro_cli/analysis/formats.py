@@ -273,6 +273,44 @@ class PlanRecord(Record):
     after_results: bool = False
 
 
+class SettingRecord(Record):
+    """One setting of a search: its name, and every searched key with its value."""
+
+    name: str
+    values: dict[str, float] = Field(min_length=1)
+
+
+class SearchPlan(Record):
+    """One start of a search that changed it, and whether results of contrasts were there."""
+
+    settings: list[str]
+    seeds: list[Count]
+    shared: Literal["own", "baseline-best"]
+    after_results: bool = False
+
+
+class TuningRecord(Record):
+    """The search of a run as of its newest start: every setting is a trial at every seed."""
+
+    shared: Literal["own", "baseline-best"]
+    budget: dict[str, Any] | None = None
+    settings: list[SettingRecord] = Field(min_length=1)
+    seeds: list[Count] = Field(min_length=1)
+    plans: list[SearchPlan] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _settings_are_of_one_grid(self) -> "TuningRecord":
+        keys = self.settings[0].values.keys()
+        names = {setting.name for setting in self.settings}
+        if len(names) < len(self.settings):
+            raise ValueError("two settings have one name")
+        if any(setting.values.keys() != keys for setting in self.settings):
+            raise ValueError("its settings do not search the same keys")
+        if any(not names.issuperset(plan.settings) for plan in self.plans):
+            raise ValueError("plans name a setting that is not one of the settings")
+        return self
+
+
 class Manifest(Record):
     """`manifest.json`: what the run is, and which cells were planned."""
 
@@ -287,6 +325,7 @@ class Manifest(Record):
     """Translation alone: tokens of the source's vocabulary, which may be the same one."""
     arms: dict[str, ArmRecord] = Field(min_length=1)
     plans: list[PlanRecord]
+    tuning: TuningRecord | None = None
 
     @model_validator(mode="after")
     def _names_refer_to_arms(self) -> "Manifest":

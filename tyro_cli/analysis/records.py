@@ -8,17 +8,22 @@ unfinished. What the numbers mean together is left to `pairs`, `contrasts` and `
 """
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
-from tyro_cli.analysis.bleu import NUM_COUNTS, Counts, corpus_bleu
+from tyro_cli.analysis.bleu import Counts, corpus_bleu
+from tyro_cli.analysis.documents import (
+    REMEDY,
+    DocumentScores,
+    damaged,
+    read_bleu_counts,
+    read_document_scores,
+)
 from tyro_cli.analysis.formats import (
     FORMAT,
     SUM_TOLERANCE,
@@ -28,40 +33,20 @@ from tyro_cli.analysis.formats import (
     Record,
     Split,
 )
+from tyro_cli.analysis.trials import Search, Trial, search_of
+from tyro_cli.config.paths import value_at, with_values
+from tyro_cli.config.tuning import OWN
 from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.names import inside
 
 Status = Literal["done", "diverged", "unfinished"]
-DocumentUnit = Literal["words", "tokens"]
-
-MAX_DOCUMENTS_BYTES = 128 * 2**20
-"""Largest uncompressed documents.npz that is read: two million documents, far beyond any corpus."""
-
-REMEDY = (
-    "Restore the file from a copy, or move the cell's folder aside and train the cell again with "
-    "the same command."
-)
-
+Rates = Literal["own", "baseline-best", "each-best"]
 
 MANIFEST_REMEDY = (
     "Restore the file from a copy, or train the run again with `wtie train --fresh`, which moves "
     "the folder aside."
 )
-
-
-@dataclass(frozen=True)
-class DocumentScores:
-    """Per-document sums of one split at the best-valid checkpoint; all arrays have one length."""
-
-    nats: np.ndarray[Any, np.dtype[np.float64]]
-    tokens: np.ndarray[Any, np.dtype[np.int64]]
-    words: np.ndarray[Any, np.dtype[np.int64]]
-    bytes: np.ndarray[Any, np.dtype[np.int64]]
-
-    def counts(self, unit: DocumentUnit) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the number of words or tokens of each document."""
-        return self.words if unit == "words" else self.tokens
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,7 @@ class CellRecord:
         """
         assert self.result is not None, "only a cell with a result has document scores"
         path = self.folder / "documents.npz"
-        scores = _read_document_scores(path, split)
+        scores = read_document_scores(path, split)
         expected = self.result.scores(split, "best")
         sums: dict[str, tuple[float, float]] = {
             "nats": (float(scores.nats.sum()), expected.nats),
@@ -99,7 +84,7 @@ class CellRecord:
         }
         for name, (found, recorded) in sums.items():
             if not math.isclose(found, recorded, rel_tol=SUM_TOLERANCE if name == "nats" else 0):
-                raise _damaged(
+                raise damaged(
                     path, f"{split}_{name} sums to {found}, but result.json says {recorded}"
                 )
         return scores
@@ -114,15 +99,11 @@ class CellRecord:
         path, name = self.folder / "documents.npz", f"{split}_bleu"
         if not path.is_file():
             return None
-        counts = _read_arrays(path, (name,))[name]
         quality = self.result.quality[split]
-        if counts.shape != (quality.sentences, NUM_COUNTS) or counts.dtype != np.int64:
-            raise _damaged(path, f"{name}: {NUM_COUNTS} counts for each sentence are expected")
-        if (counts < 0).any():
-            raise _damaged(path, f"{name}: it holds counts below zero")
+        counts = read_bleu_counts(path, split, quality.sentences)
         found = float(corpus_bleu(counts.sum(axis=0)))
         if not math.isclose(found, quality.bleu, abs_tol=1e-6):
-            raise _damaged(
+            raise damaged(
                 path, f"{name} gives a BLEU of {found}, but result.json says {quality.bleu}"
             )
         return counts
@@ -130,11 +111,21 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class RunRecords:
-    """One run folder: its manifest, and every planned cell in the order of arms and seeds."""
+    """One run folder: its manifest, and every planned cell in the order of arms and seeds.
+
+    Attributes:
+        folder: The run.
+        manifest: What was planned; the arms' settings are those of `cells`.
+        cells: Every planned cell by arm and seed, at the learning rates that `rates` says.
+        search: Its search for learning rates, where it has one.
+        rates: `own`: as the experiment says; else where the search put all arms, or each.
+    """
 
     folder: Path
     manifest: Manifest
     cells: Mapping[tuple[str, int], CellRecord]
+    search: Search | None = None
+    rates: Rates = "own"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -185,17 +176,108 @@ class RunRecords:
 
 
 def load_run(folder: Path) -> RunRecords:
-    """Read the manifest and every planned cell of a run folder.
+    """Read the manifest and every planned cell of a run folder, all arms at one setting.
 
     Raises:
         RunFolderError: The folder is not a run folder.
         DamagedRecord: A file in it does not say what it must.
     """
     manifest = read_manifest(folder)
-    cells = {
-        (arm, seed): read_cell(folder, manifest, arm, seed) for arm, seed in planned_cells(manifest)
-    }
-    return RunRecords(folder=folder, manifest=manifest, cells=cells)
+    planned = planned_cells(manifest)
+    search = read_search(folder, manifest)
+    if search is not None and search.record.shared == "baseline-best":
+        run = RunRecords(folder, manifest, {}, search, "baseline-best")
+        return _at_settings(run, planned, dict.fromkeys(manifest.arms, search.shared))
+    cells = {(arm, seed): read_cell(folder, manifest, arm, seed) for arm, seed in planned}
+    return RunRecords(folder, manifest, cells, search)
+
+
+def at_best(run: RunRecords) -> RunRecords:
+    """Return the same cells with each arm at its own best setting.
+
+    An arm without one is left out.
+
+    Raises:
+        DamagedRecord: A file of one of them does not say what it must.
+    """
+    assert run.search is not None, "only a run with a search has a best setting"
+    best = {arm: name for arm, name in run.search.best.items() if name is not None}
+    planned = [cell for cell in run.cells if cell[0] in best]
+    return _at_settings(replace(run, rates="each-best"), planned, best)
+
+
+def _at_settings(
+    run: RunRecords, planned: Sequence[tuple[str, int]], names: Mapping[str, str | None]
+) -> RunRecords:
+    """Return a run with each arm at the setting of that name; None has no cells yet."""
+    assert run.search is not None
+    arms = {}
+    cells = {}
+    for arm, name in names.items():
+        setting = run.search.setting(name) if name is not None else None
+        values = setting.values if setting is not None else {}
+        settings = with_values(run.manifest.arms[arm].settings, values)
+        arms[arm] = run.manifest.arms[arm].model_copy(update={"settings": settings})
+        for seed in [seed for one, seed in planned if one == arm]:
+            if name is None:
+                nowhere = run.folder / arm / f"seed-{seed}"
+                cells[arm, seed] = CellRecord(arm, seed, nowhere, "unfinished", None, None)
+                continue
+            parts = cell_parts(arm, seed, name)
+            cells[arm, seed] = read_cell(run.folder, run.manifest, arm, seed, parts, values)
+    manifest = run.manifest.model_copy(update={"arms": arms})
+    return replace(run, manifest=manifest, cells={key: cells[key] for key in planned})
+
+
+def read_search(folder: Path, manifest: Manifest) -> Search | None:
+    """Read every trial of a run; None where it has no search.
+
+    Raises:
+        DamagedRecord: A file of one of them does not say what it must.
+    """
+    record = manifest.tuning
+    if record is None:
+        return None
+    budget = {} if record.budget is None else {"training.budget": record.budget}
+    trials = {}
+    for arm in dict.fromkeys(arm for arm, _ in planned_cells(manifest)):
+        trials[arm] = tuple(
+            Trial(
+                arm,
+                setting,
+                tuple(
+                    read_cell(
+                        folder,
+                        manifest,
+                        arm,
+                        seed,
+                        cell_parts(arm, seed, setting.name, is_trial=True),
+                        {**setting.values, **budget},
+                    )
+                    for seed in record.seeds
+                ),
+            )
+            for setting in record.settings
+        )
+    return search_of(record, trials, manifest.baseline)
+
+
+def cell_parts(
+    arm: str, seed: int, setting: str = OWN, *, is_trial: bool = False
+) -> tuple[str, ...]:
+    """Return where a cell lies in its run, as the names of folders.
+
+    Args:
+        arm: The arm.
+        seed: The replicate.
+        setting: Name of the setting; the experiment's own is that of the arm itself.
+        is_trial: Whether the cell is a trial of the search.
+    """
+    if is_trial:
+        return "trials", arm, setting, f"seed-{seed}"
+    if setting == OWN:
+        return arm, f"seed-{seed}"
+    return "tuned", arm, setting, f"seed-{seed}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -222,22 +304,44 @@ def planned_cells(manifest: Manifest) -> list[tuple[str, int]]:
     return sorted(planned, key=lambda cell: (order[cell[0]], cell[1]))
 
 
-def read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellRecord:
+def read_cell(
+    folder: Path,
+    manifest: Manifest,
+    arm: str,
+    seed: int,
+    parts: Sequence[str] | None = None,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> CellRecord:
     """Read the records of one planned cell.
+
+    Args:
+        folder: The run.
+        manifest: Its manifest.
+        arm: The arm.
+        seed: The replicate.
+        parts: Where the cell lies, if not in the arm's own folder.
+        values: What its setting changes in the arm, by dotted key.
 
     Raises:
         DamagedRecord: A file of it does not say what it must, or is the record of another cell.
     """
     try:
-        cell_folder = inside(folder, arm, f"seed-{seed}")
+        cell_folder = inside(folder, *(cell_parts(arm, seed) if parts is None else parts))
     except UsageError as error:
         problem = f"arms.{arm}: {error.message}"
-        raise _damaged(folder / "manifest.json", problem, error.remedy) from error
+        raise damaged(folder / "manifest.json", problem, error.remedy) from error
     result_path = cell_folder / "result.json"
     if not result_path.is_file():
         return CellRecord(arm, seed, cell_folder, "unfinished", None, None)
     result = parse_record(CellResult, result_path)
     _check_place(result_path, result, manifest, arm, seed)
+    for key, value in values.items():
+        found = value_at(result.settings, key)
+        if found != value:
+            raise damaged(
+                result_path,
+                f"settings.{key}: {found!r}, but manifest.json says {value!r} for this setting",
+            )
     performance_path = cell_folder / "performance.json"
     performance = (
         parse_record(Performance, performance_path) if performance_path.is_file() else None
@@ -248,42 +352,32 @@ def read_cell(folder: Path, manifest: Manifest, arm: str, seed: int) -> CellReco
 def _check_place(path: Path, result: CellResult, manifest: Manifest, arm: str, seed: int) -> None:
     """Refuse the record of another cell: it would decide the verdict with a wrong number."""
     if (result.arm, result.seed) != (arm, seed):
-        raise _damaged(
+        raise damaged(
             path,
             f"arm, seed: it is the record of {result.arm}, seed {result.seed}, "
             f"in the folder of {arm}, seed {seed}",
         )
     if result.vocab_size != manifest.vocab_size:
-        raise _damaged(
+        raise damaged(
             path,
             f"vocab_size: {result.vocab_size:,}, but manifest.json says {manifest.vocab_size:,}",
         )
     planned = manifest.arms[arm]
     for name in differing_settings(planned.settings, result.settings):
         if name.split(".")[0] == "model":
-            raise _damaged(
+            raise damaged(
                 path,
-                f"settings.{name}: {setting(result.settings, name)!r}, but manifest.json says "
-                f"{setting(planned.settings, name)!r} for the arm {arm}",
+                f"settings.{name}: {value_at(result.settings, name)!r}, but manifest.json says "
+                f"{value_at(planned.settings, name)!r} for the arm {arm}",
             )
     for name in ("total", "unique_storage"):
         counted = getattr(result.parameters, name)
         if counted != planned.ledger.total:
-            raise _damaged(
+            raise damaged(
                 path,
                 f"parameters.{name}: {counted:,}, but the ledger of the arm {arm} in "
                 f"manifest.json has {planned.ledger.total:,}",
             )
-
-
-def setting(settings: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path, or None where there is none."""
-    value: Any = settings
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
 
 
 def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
@@ -320,10 +414,10 @@ def parse_record(record: type[RecordType], path: Path, remedy: str = REMEDY) -> 
     except DamagedRecord as error:
         raise DamagedRecord(error.message, remedy) from error
     if not isinstance(content, dict):
-        raise _damaged(path, "it must hold one JSON object", remedy)
+        raise damaged(path, "it must hold one JSON object", remedy)
     version = content.get("format", FORMAT)
     if type(version) is int and version > FORMAT:
-        raise _damaged(
+        raise damaged(
             path,
             f"format: {version}, but this version of wtie reads format {FORMAT}",
             "Read it with the version of wtie that wrote it, or a newer one.",
@@ -331,7 +425,7 @@ def parse_record(record: type[RecordType], path: Path, remedy: str = REMEDY) -> 
     try:
         return record.model_validate(content)
     except ValidationError as error:
-        raise _damaged(path, _first_problem(error), remedy) from error
+        raise damaged(path, _first_problem(error), remedy) from error
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -340,44 +434,3 @@ def _first_problem(error: ValidationError) -> str:
     more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
     text = problems[0]["msg"].removeprefix("Value error, ")
     return f"{field}: {text[:1].lower()}{text[1:]}{more}"
-
-
-def _damaged(path: Path, problem: str, remedy: str = REMEDY) -> DamagedRecord:
-    return DamagedRecord(f"{path}: {problem}", remedy)
-
-
-def _read_document_scores(path: Path, split: Split) -> DocumentScores:
-    """Read one split's four arrays."""
-    names = ("nats", "tokens", "words", "bytes")
-    read = _read_arrays(path, tuple(f"{split}_{name}" for name in names))
-    arrays = {name: read[f"{split}_{name}"] for name in names}
-    for name, array in arrays.items():
-        is_nats = name == "nats"
-        if array.ndim != 1 or array.shape != arrays["nats"].shape:
-            raise _damaged(path, f"{split}_{name}: one number for each document is expected")
-        if array.dtype != (np.float64 if is_nats else np.int64):
-            raise _damaged(path, f"{split}_{name}: {array.dtype} is not the expected kind")
-        if not np.isfinite(array).all() or (array < 0).any():
-            raise _damaged(path, f"{split}_{name}: it holds numbers below zero or not finite")
-    return DocumentScores(**arrays)
-
-
-def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read arrays by name; `allow_pickle=False` means that no object is ever built."""
-    if not path.is_file():
-        raise _damaged(path, "the file is missing")
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_DOCUMENTS_BYTES:
-                raise _damaged(
-                    path, f"it holds more than {MAX_DOCUMENTS_BYTES >> 20} MiB of numbers"
-                )
-        with np.load(path, allow_pickle=False) as content:
-            for name in names:
-                if name not in content:
-                    raise _damaged(path, f"{name}: the array is missing")
-                arrays[name] = content[name]
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, f"it cannot be read as arrays ({error})") from error
-    return arrays

@@ -44,6 +44,7 @@ def cell_text(column: Column, row: Row) -> str:
         "integer": ",d",
         "signed_integer": "+,d",
         "number": f",.{column.digits}f",
+        "shortest": "g",
         "signed": f"+,.{column.digits}f",
         "percent": f".{column.digits}%",
     }

@@ -12,9 +12,10 @@ from typing import Any
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.formats import Metric
 from tyro_cli.analysis.perplexity_tables import mean_row
-from tyro_cli.analysis.records import RunRecords, differing_settings, setting
+from tyro_cli.analysis.records import RunRecords, differing_settings
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.verdicts import verdict_of_run
+from tyro_cli.config.paths import value_at
 
 SCORES = (
     Column("nats_per_token", "nats/tok", "number"),
@@ -87,7 +88,7 @@ def _row(run: RunRecords, arm: str, settings: Sequence[str], withheld: set[str])
         "parameters": run.manifest.arms[arm].ledger.total,
     }
     for path in settings:
-        row[path] = _in_words(setting(run.manifest.arms[arm].settings, path))
+        row[path] = _in_words(value_at(run.manifest.arms[arm].settings, path))
     row |= {
         column.key: mean[column.key]
         for column in SCORES

@@ -13,8 +13,10 @@ from typing import Any
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.analysis.verdicts import decisive_contrast
 from tyro_cli.config.studies import level_text
 
 METRICS = (
@@ -34,8 +36,64 @@ def study_tables(
         contrasts: What `study_contrasts` says of it.
         force: Set numbers of different signature beside each other.
     """
-    tables = (results_table(study, force=force), family_table(study, contrasts))
+    tables = [results_table(study, force=force), family_table(study, contrasts)]
+    if has_search(study):
+        tables.append(tuned_table(study, force=force))
     return {table.name: table for table in tables}
+
+
+def has_search(study: StudyRecords) -> bool:
+    """Say whether the experiment of a study searches for learning rates."""
+    return any(point.run.search is not None for point in study.points)
+
+
+def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
+    """Return the contrast of every point with each arm at its best, and if its sign survives.
+
+    Raises:
+        RunFolderError: Numbers of one point have different signatures, and `force` is not set.
+    """
+    baseline = study.manifest.baseline
+    rows = []
+    for arm in study.manifest.arms:
+        for point in study.points:
+            if arm == baseline or point.run.search is None:
+                continue
+            tuned = tuned_verdicts(point.run, baseline, force=force)[arm]
+            row: dict[str, CellValue] = {**_levels(point.levels), "arm": arm, "sign": tuned.sign}
+            for each, key in ((arm, "best"), (baseline, "baseline_best")):
+                row[key], row[f"{key}_edge"] = best_in_words(point.run.search, each)
+            shared = decisive_contrast(point.run, arm, baseline, force=force)
+            if shared.mean is not None:
+                row["shared_mean"] = shared.mean
+            if tuned.contrast is not None and tuned.contrast.mean is not None:
+                row["mean"] = tuned.contrast.mean
+                interval = tuned.contrast.interval(0.95)
+                row["interval_95"] = (interval.low, interval.high) if interval else None
+            rows.append(row)
+    return Table(
+        "tuned",
+        f"Contrasts of the study {study.manifest.name} with each arm at its best",
+        (
+            *_factor_columns(study),
+            Column("arm", "arm"),
+            Column("best", "its best"),
+            Column("best_edge", "edge"),
+            Column("baseline_best", f"best of {baseline}"),
+            Column("baseline_best_edge", "edge"),
+            Column("shared_mean", "mean, shared", "signed"),
+            Column("mean", "mean, each at its best", "signed"),
+            Column("interval_95", "95 % interval", "interval"),
+            Column("sign", "sign"),
+        ),
+        tuple(rows),
+        (
+            "Each arm's best is found on valid, by the same trials for each, at seeds that no "
+            "contrast uses. The intervals are not adjusted, and the family's verdicts are those "
+            "at the shared setting. Edge: the best value is the lowest or highest of the grid, so "
+            "a better one may lie beyond.",
+        ),
+    )
 
 
 def results_table(study: StudyRecords, *, force: bool = False) -> Table:

@@ -21,6 +21,7 @@ from tyro_cli.analysis.contrasts import (
 from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
 from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.search_tables import trial_table, tuned_table
 from tyro_cli.analysis.translation_tables import quality_contrast_table, quality_table
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
@@ -33,6 +34,7 @@ __all__ = [
     "parameter_table",
     "performance_table",
     "perplexity_table",
+    "search_tables",
 ]
 
 PERFORMANCE_COLUMNS = (
@@ -74,10 +76,23 @@ def all_tables(
         contrast_table(run, against, metric, force=force),
         performance_table(run),
     ]
+    if run.search is not None:
+        tables[3:3] = search_tables(run, against, metric, force=force)
     if run.translates:
         tables.insert(2, quality_table(run))
         tables.insert(4, quality_contrast_table(run, against, force=force))
     return {table.name: table for table in tables}
+
+
+def search_tables(
+    run: RunRecords, baseline: str, metric: str | None = None, *, force: bool = False
+) -> tuple[Table, Table]:
+    """Return the contrasts with each arm at its best, and the trials that say where that is."""
+
+    def contrasts(tuned: RunRecords) -> Table:
+        return contrast_table(tuned, baseline, metric, force=force)
+
+    return tuned_table(run, baseline, contrasts, force=force), trial_table(run)
 
 
 def parameter_table(run: RunRecords, baseline: str | None = None) -> Table:
@@ -165,7 +180,7 @@ def contrast_table(
     notes += difference_notes(run, against)
     return Table(
         "contrasts",
-        f"Contrasts of {run.manifest.name} against {against}",
+        f"Contrasts of {run.manifest.name} against {against}{_setting(run)}",
         (
             Column("arm", "arm"),
             Column("baseline", "baseline", on_screen=False),
@@ -188,6 +203,13 @@ def contrast_table(
         tuple(rows),
         tuple(notes),
     )
+
+
+def _setting(run: RunRecords) -> str:
+    """Say at which setting of a search the arms are."""
+    if run.search is None:
+        return ""
+    return ", each arm at its best" if run.rates == "each-best" else ", at the shared setting"
 
 
 def performance_table(run: RunRecords) -> Table:

@@ -62,7 +62,7 @@ class Verdict:
         sentence: The verdict with its numbers, what they are over, and what is missing.
         metric: The metric that decided.
         final: Whether every planned pair is finished.
-        extended: Whether seeds were added after results had been seen.
+        extended: Whether seeds were added, or the search was changed, after results had been seen.
     """
 
     arm: str
@@ -130,6 +130,10 @@ def verdict(
         sentences.append(f"{contrast.forced}.")
     if contrast.extended:
         sentences.append("Seeds were added when results were known: extended after looking.")
+    if contrast.search_changed:
+        sentences.append(
+            "The search was planned or changed when results were known: extended after looking."
+        )
     return Verdict(
         arm=contrast.arm,
         baseline=contrast.baseline,
@@ -139,7 +143,7 @@ def verdict(
         sentence=" ".join(sentences),
         metric=contrast.metric,
         final=not contrast.unfinished_seeds,
-        extended=contrast.extended,
+        extended=contrast.extended or contrast.search_changed,
     )
 
 
@@ -284,11 +288,17 @@ def _family(contrast: Contrast, family: FamilyPs | None) -> list[str]:
 def _rates(contrast: Contrast) -> str:
     assert contrast.learning_rates is not None
     arm_rate, baseline_rate = contrast.learning_rates
+    each = f"rates {arm_rate:g} for {contrast.arm} and {baseline_rate:g} for {contrast.baseline}"
+    if contrast.rates == "each-best":
+        if arm_rate == baseline_rate:
+            each = f"rate {arm_rate:g} for both"
+        return f"each at its best: {each}"
     if contrast.shared_rate:
-        return f"shared rate {arm_rate:g}"
+        of_whom = ", the baseline's best" if contrast.rates == "baseline-best" else ""
+        return f"shared rate {arm_rate:g}{of_whom}"
     if arm_rate == baseline_rate:
         return f"rate {arm_rate:g} with other multipliers by role"
-    return f"rates {arm_rate:g} for {contrast.arm} and {baseline_rate:g} for {contrast.baseline}"
+    return each
 
 
 def _margin_and_seeds(

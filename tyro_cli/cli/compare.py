@@ -66,7 +66,8 @@ def compare(
         typer.Option(
             "--table",
             metavar="NAME",
-            help="Only this one: parameters, perplexity, contrasts or performance.",
+            help="Only this one: parameters, perplexity, contrasts or performance; after a search "
+            "also tuned or trials.",
         ),
     ] = None,
     fail_if: Annotated[

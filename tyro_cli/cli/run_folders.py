@@ -61,16 +61,20 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 def _run(folder: Path) -> dict[str, Any]:
     from tyro_cli.analysis.records import load_run
+    from tyro_cli.analysis.search_tables import contrast_cells, unfinished_cells
     from tyro_cli.analysis.verdicts import verdict_of_run
 
     run = load_run(folder)
+    # A trial that diverged is an answer of its search, and no cell to look after.
+    statuses = [cell.status for cell in contrast_cells(run)]
+    statuses += ["unfinished" for _ in unfinished_cells(run)]
     planned = {seed for _, seed in run.cells}
     ended = {key for key, cell in run.cells.items() if cell.status != "unfinished"}
     return {
         "arms": list(run.arms),
         "seeds_done": sum(all((arm, seed) in ended for arm in run.arms) for seed in planned),
         "seeds_planned": len(planned),
-        "state": _state(cell.status for cell in run.cells.values()),
+        "state": _state(statuses),
         "verdicts": {arm: verdict.text for arm, verdict in verdict_of_run(run).items()},
     }
 
@@ -171,7 +175,7 @@ def remove_folder(folder: Path) -> None:
     check_removable(folder)
     with ExitStack() as held:
         held.enter_context(owned(folder, f"run {folder.name}"))
-        for cell in sorted(folder.glob("*/seed-*")):
+        for cell in sorted([*folder.glob("*/seed-*"), *folder.glob("*/*/*/seed-*")]):
             if cell.is_dir() and not cell.is_symlink():
                 held.enter_context(owned(cell, f"cell {cell.parent.name}/{cell.name}"))
         remove_whole(folder)

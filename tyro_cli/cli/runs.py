@@ -7,7 +7,7 @@ else here changes a record.
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from tyro_cli.cli.run_folders import (
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.cli.tables import draw_table
 from tyro_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tyro_cli.analysis.records import RunRecords
 
 app = typer.Typer(
     help="List runs and studies, show, tag, remove or verify one.",
@@ -191,8 +194,30 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
             print_line(f"  {path}: {' -> '.join(map(str, values))}")
         states = [f"{cell.seed} {cell.status}" for cell in records.cells_of(arm)]
         print_line(f"  seeds: {', '.join(states) or 'none planned'}")
+    for line in _search_lines(records):
+        print_line(line)
     for arm, text in summary["verdicts"].items():
         print_line(f"verdict on {arm}: {text}")
+
+
+def _search_lines(run: "RunRecords") -> list[str]:
+    """Return what a run's search tried for each arm, and what came of it."""
+    from tyro_cli.config.tuning import in_words
+
+    if run.search is None:
+        return []
+    record = run.search.record
+    lines = [
+        f"search: {len(record.settings)} settings for each arm, seeds "
+        f"{', '.join(map(str, record.seeds))}, shared setting: {record.shared}"
+    ]
+    for arm, trials in run.search.trials.items():
+        statuses = [trial.status for trial in trials]
+        counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
+        best = run.search.setting(run.search.best[arm] or "")
+        found = f"; best at {in_words(best.values)}" if best is not None else "; no best setting"
+        lines.append(f"trials of {arm}: {counts}{found}")
+    return lines
 
 
 @app.command("verify")

@@ -13,6 +13,7 @@ from tyro_cli.errors import NothingMatched, UsageError
 if TYPE_CHECKING:
     from tyro_cli.analysis.columns import Table
     from tyro_cli.analysis.records import RunRecords
+    from tyro_cli.analysis.search_tables import TunedVerdict
     from tyro_cli.analysis.studies import StudyRecords
     from tyro_cli.analysis.verdicts import Verdict
 
@@ -25,22 +26,32 @@ class Compared:
         run: The records.
         tables: The tables by name, in the order shown.
         verdicts: The verdict on every arm but the baseline.
+        tuned: What a search makes of these verdicts; empty without one.
     """
 
     run: "RunRecords"
     tables: dict[str, "Table"]
     verdicts: dict[str, "Verdict"]
+    tuned: dict[str, "TunedVerdict"]
 
     def as_record(self) -> dict[str, Any]:
         """Return the tables and verdicts as one JSON object."""
         from tyro_cli.analysis.rendering import table_record
 
+        tuned = {
+            arm: {
+                "verdict": None if one.verdict is None else one.verdict.as_record(),
+                "sign_survives": one.survives,
+                "sentence": one.sentence,
+            }
+            for arm, one in self.tuned.items()
+        }
         return {
             "run": str(self.run.folder),
             "name": self.run.manifest.name,
             "tables": {name: table_record(table) for name, table in self.tables.items()},
             "verdicts": {arm: verdict.as_record() for arm, verdict in self.verdicts.items()},
-        }
+        } | ({"each_at_its_best": tuned} if tuned else {})
 
 
 def compare_run(
@@ -64,6 +75,7 @@ def compare_run(
         NothingMatched: No cell is finished, or there is no such arm.
         UsageError: There is no such table or metric.
     """
+    from tyro_cli.analysis.search_tables import tuned_verdicts
     from tyro_cli.analysis.tables import all_tables
     from tyro_cli.analysis.verdicts import verdict_of_run
 
@@ -73,17 +85,27 @@ def compare_run(
             "run the same wtie train command again: it resumes",
         )
     tables = _kept(all_tables(run, baseline, metric, force=force), table)
-    return Compared(run, tables, verdict_of_run(run, baseline, force=force))
+    verdicts = verdict_of_run(run, baseline, force=force)
+    if run.search is None:
+        return Compared(run, tables, verdicts, {})
+    tuned = tuned_verdicts(run, run.baseline(baseline), force=force)
+    return Compared(run, tables, verdicts, tuned)
 
 
 def warn_of_missing_cells(run: "RunRecords") -> None:
     """Name on stderr the planned cells that the tables do not hold."""
-    missing = [f"{c.arm} seed {c.seed}" for c in run.cells.values() if c.status == "unfinished"]
-    if missing:
-        warn(
-            f"warning: {len(missing)} of {len(run.cells)} cells of {run.folder.name} are "
-            f"unfinished ({', '.join(missing)}); the same wtie train command resumes them"
-        )
+    from tyro_cli.analysis.search_tables import contrast_cells, unfinished_cells
+
+    missing = unfinished_cells(run)
+    if not missing:
+        return
+    planned = len(contrast_cells(run))
+    if run.search is not None:
+        planned += sum(len(one.cells) for some in run.search.trials.values() for one in some)
+    warn(
+        f"warning: {len(missing)} of {planned} cells of {run.folder.name} are "
+        f"unfinished ({', '.join(missing)}); the same wtie train command resumes them"
+    )
 
 
 def draw(compared: Compared) -> None:
@@ -97,6 +119,9 @@ def draw(compared: Compared) -> None:
         text = f"Verdict on {verdict.arm} against {verdict.baseline}: {verdict.text}"
         saved = _saving(compared.run, verdict.arm, verdict.baseline)
         console.print(f"{text}; {saved}", style="bold", soft_wrap=True)
+        if verdict.arm in compared.tuned:
+            tuned = compared.tuned[verdict.arm].text
+            console.print(f"  each arm at its best: {tuned}", style="bold", soft_wrap=True)
 
 
 def _saving(run: "RunRecords", arm: str, baseline: str) -> str:

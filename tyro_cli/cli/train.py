@@ -138,9 +138,10 @@ def _train(request: dict[str, Any], world: World, *, as_json: bool) -> None:
         warn(f"all {outcome.done_cells} cells were trained before; nothing to do")
     from tyro_cli.analysis.records import load_run
     from tyro_cli.analysis.rendering import write_tables
+    from tyro_cli.analysis.search_tables import contrast_cells
 
     run = load_run(outcome.run_folder)
-    diverged = [f"{c.arm} seed {c.seed}" for c in run.cells.values() if c.status == "diverged"]
+    diverged = [f"{c.arm} seed {c.seed}" for c in contrast_cells(run) if c.status == "diverged"]
     record = {
         "run_folder": str(outcome.run_folder),
         "trained_cells": outcome.trained_cells,

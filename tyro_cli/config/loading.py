@@ -34,6 +34,7 @@ from tyro_cli.config.schema import (
     Settings,
     problems_between_sections,
 )
+from tyro_cli.config.tuning import tune_problems
 from tyro_cli.errors import ConfigurationError
 
 _MOST_SHOWN_PROBLEMS = 50
@@ -109,6 +110,8 @@ def load_experiment(
     arms, arm_problems = _resolve_arms(root, data, base_problems)
     problems += arm_problems
     problems += _check_references(root, data)
+    if experiment is not None:
+        problems += tune_problems(root, experiment, arms)
     if problems or experiment is None:
         raise refusal(problems)
     return LoadedExperiment(experiment, arms, path, text, root)

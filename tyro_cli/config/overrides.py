@@ -114,7 +114,7 @@ def _replaced(node: Node, path: Sequence[str], value: Node, place: Place, depth:
         message = f"{where} is {shown(plain(node))} and has no keys; replace the whole of it"
         raise FatalProblem(Problem(place, "", message))
     key = path[depth]
-    if tuple(path[max(0, depth - 2) : depth]) == ALTERNATIVES:
+    if tuple(path[max(0, depth - 2) : depth]) in ALTERNATIVES:
         entries = {}
     below = entries[key].node if key in entries else Node(place, {})
     entries[key] = Entry(place, _replaced(below, path, value, place, depth + 1))

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 # A line longer than this is shown as the part around the caret.
 LONGEST_SHOWN_LINE = 100
 
-# The keys of this section are alternatives: a later layer's choice replaces the earlier one.
-ALTERNATIVES = ("training", "budget")
+# The keys of these sections are alternatives: a later layer's choice replaces the earlier one.
+ALTERNATIVES = (("training", "budget"), ("tune", "budget"))
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -143,7 +143,7 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
     if (
         not isinstance(base.value, Mapping)
         or not isinstance(over.value, Mapping)
-        or path[-2:] == ALTERNATIVES
+        or path[-2:] in ALTERNATIVES
     ):
         return over
     entries = dict(base.value)

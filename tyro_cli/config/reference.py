@@ -21,8 +21,8 @@ One YAML file is one experiment. Unknown keys are errors, and every problem is s
 its line. Numbers may be written `3e-4` or `800_000`; only `true` and `false` are booleans.
 
 - `extends: base.yaml` (at the top level, relative to the file) starts from another file: maps are
-  merged, lists and values are replaced. `training.budget` is replaced as a whole, because its keys
-  exclude each other.
+  merged, lists and values are replaced. `training.budget` and `tune.budget` are replaced as a
+  whole, because their keys exclude each other.
 - `wtie train --config FILE key=value ...` replaces what stands at a path, for example
   `model.d_model=64`, `seeds=0-4` or `arms.tied.model.tied_role=embedding`. The value is read as
   YAML.

@@ -41,6 +41,8 @@ RESERVED_ARM_NAMES = frozenset(
     {
         "tables",
         "plots",
+        "trials",
+        "tuned",
         "experiment.yaml",
         "resolved.yaml",
         "manifest.json",
@@ -490,6 +492,41 @@ class AnalysisConfig(Section):
     """Equivalence margin, relative in word perplexity: 0.01 is 1 %, ln(1.01) nats a word."""
 
 
+TunedKey = Literal[
+    "training.optimizer.learning_rate",
+    "training.optimizer.roles.embedding.rate",
+    "training.optimizer.roles.embedding.decay",
+    "training.optimizer.roles.head.rate",
+    "training.optimizer.roles.head.decay",
+    "training.optimizer.roles.matrices.rate",
+    "training.optimizer.roles.matrices.decay",
+    "training.optimizer.roles.vectors.rate",
+    "training.optimizer.roles.vectors.decay",
+]
+
+
+class TuneConfig(Section):
+    """A small search for learning rates, made for each arm by itself with the same trials."""
+
+    grid: Annotated[
+        dict[TunedKey, Annotated[tuple[Number, ...], BeforeValidator(tuple_from_list)]],
+        Field(min_length=1),
+    ]
+    """What is tried, two or more values a key, for example `training.optimizer.learning_rate:
+    [5e-4, 1e-3, 2e-3]`. A key is the learning rate, or `training.optimizer.roles.ROLE.rate` or
+    `.decay`. Every combination is tried for every arm, so no arm may set such a key itself."""
+
+    seeds: Seeds
+    """The seeds of every trial; none of them may be a seed of the contrasts."""
+
+    budget: Budget | None = None
+    """How long a trial trains. Left out: as long as every other cell."""
+
+    shared: Literal["own", "baseline-best"] = "own"
+    """The setting that all arms share in the first contrast: `own` is what the experiment says,
+    `baseline-best` what the search finds best for the baseline."""
+
+
 class Settings(Section):
     """What one arm resolves to: everything that decides its numbers, except the seed."""
 
@@ -691,6 +728,10 @@ class Experiment(Section):
 
     analysis: AnalysisConfig = AnalysisConfig()
     """How the verdict is reached."""
+
+    tune: TuneConfig | None = None
+    """A search for learning rates that are fair to each arm: tables then show the contrast at the
+    shared setting and at each arm's best. Off unless given."""
 
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """The variants to compare: for each arm a name and what it changes in `data`, `model`,

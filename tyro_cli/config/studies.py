@@ -23,6 +23,7 @@ from tyro_cli.config.loading import (
 )
 from tyro_cli.config.messages import known_paths, nearest, shown, translate
 from tyro_cli.config.overrides import key_of, place_of
+from tyro_cli.config.paths import overlaps, set_at
 from tyro_cli.config.positions import ALTERNATIVES, Node, Place, Problem, locate, plain
 from tyro_cli.config.schema import Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
@@ -235,30 +236,25 @@ def _why_not(key: str, values: Sequence[Any], num_levels: int, base: LoadedExper
     if len(values) != num_levels:
         return f"holds {len(values)} levels, the factor's first key {num_levels}"
     for name, arm in base.arms.items():
-        value: Any = arm.overrides
-        is_set = True
-        for part in _territory(key).split("."):
-            if not isinstance(value, Mapping):
-                break  # One value for the whole section, which this key is a part of.
-            is_set = part in value
-            if not is_set:
-                break
-            value = value[part]
+        is_set, value = set_at(arm.overrides, _territory(key))
         if is_set:
             return f"the arm '{name}' sets this key itself ({shown(value)})"
+    tune = base.experiment.tune
+    for searched in tune.grid if tune is not None else ():
+        if overlaps(key, searched):
+            return f"tune: of the experiment searches {searched}"
     return ""
 
 
 def _territory(key: str) -> str:
     """Return what setting a key replaces: the whole section where its keys exclude each other."""
-    section = ".".join(ALTERNATIVES)
-    return section if key.startswith(f"{section}.") else key
+    sections = (".".join(section) for section in ALTERNATIVES)
+    return next((section for section in sections if key.startswith(f"{section}.")), key)
 
 
 def _overlap(one: str, other: str) -> bool:
     """Say whether a value at one key would replace one at the other, or a part of it."""
-    first, second = f"{_territory(one)}.", f"{_territory(other)}."
-    return first.startswith(second) or second.startswith(first)
+    return overlaps(_territory(one), _territory(other))
 
 
 def _set_twice(root: Node, study: Study) -> list[Problem]:

@@ -9,6 +9,7 @@ Shapes: L target tokens of a split, in the order of the corpus.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,10 +130,9 @@ def translations_of(
 
 def sources_of(split: PairSplit) -> list[np.ndarray]:
     """Return the source tokens of every pair of a split, as int64."""
-    starts = split.source_starts
     return [
         np.asarray(split.source[begin:end], dtype=np.int64)
-        for begin, end in zip(starts[:-1], starts[1:], strict=True)
+        for begin, end in pairwise(split.source_starts)
     ]
 
 

@@ -19,6 +19,7 @@ from tyro_cli.experiments.run import (
     largest_arm,
     prepare_start,
 )
+from tyro_cli.experiments.search import most_to_come, open_cells
 from tyro_cli.experiments.specs import read_result
 from tyro_cli.training.signals import polled_signals
 
@@ -68,21 +69,24 @@ def dry_run(
             stop=stop,
         )
         plan = ready.plan
-        missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-        largest, memory = largest_arm(ready, missing)
-        num_workers = choose_workers(workers, len(missing), memory, ready.device, largest)
+        cells = open_cells(plan, fresh=fresh)
+        missing = [c for c in cells if fresh or read_result(c.folder, c.cell_id) is None]
+        to_come = most_to_come(plan, missing)
+        at_most = [*missing, *to_come]
+        largest, memory = largest_arm(ready, at_most)
+        num_workers = choose_workers(workers, len(at_most), memory, ready.device, largest)
         num_threads = choose_threads(
             ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
         )
         from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
 
         step_seconds = {}
-        for name in dict.fromkeys(cell.arm for cell in missing):
+        for name in dict.fromkeys(cell.arm for cell in at_most):
             stop.poll()
             step_seconds[name] = measure_step_seconds(
                 plan.arms[name].settings, ready.data, ready.device, ready.precision, num_threads
             )
-    seconds = sum(step_seconds[c.arm] * plan.total_steps[c.arm] for c in missing) / num_workers
+    seconds = sum(step_seconds[c.arm] * c.total_steps for c in at_most) / num_workers
     settings = {name: arm.settings.as_record() for name, arm in plan.arms.items()}
     record = {
         "run_folder": str(plan.run_folder),
@@ -95,15 +99,19 @@ def dry_run(
             }
             for name in plan.arms
         },
-        "cells": [{"arm": c.arm, "seed": c.seed, "cell_id": c.cell_id} for c in plan.cells],
+        "cells": [
+            {"arm": c.arm, "seed": c.seed, "cell_id": c.cell_id, "setting": c.label} for c in cells
+        ],
         "missing_cells": len(missing),
+        "trials": len(plan.trials),
+        "most_cells_to_come": len(to_come),
         "workers": num_workers,
         "threads": num_threads,
         "device": ready.device,
         "precision": ready.precision,
         "cell_memory_bytes": memory,
         "worker_memory_bytes": memory + WORKER_BYTES,
-        "disk_bytes": disk_bytes([ready.ledgers[c.arm] for c in missing], num_workers),
+        "disk_bytes": disk_bytes([ready.ledgers[c.arm] for c in at_most], num_workers),
         "train_seconds": seconds,
         "data": ready.data.facts(),
     }
@@ -123,7 +131,8 @@ def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str
         f"run folder  {plan.run_folder}",
         f"data        {train:,} / {valid:,} / {test:,} tokens (train / valid / test), "
         f"vocabulary {data.vocab_size:,}",
-        f"cells       {len(plan.cells)}, {record['missing_cells']} of them missing",
+        f"cells       {len(record['cells'])}, {record['missing_cells']} of them missing",
+        *_search_lines(record),
         f"workers     {record['workers']} at a time, {record['threads']} thread(s) each, "
         f"{ready.precision} on {ready.device}",
         f"memory      about {record['worker_memory_bytes'] / 2**20:,.0f} MiB a cell, "
@@ -137,6 +146,16 @@ def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str
     name = baseline if baseline in plan.arms else next(iter(plan.arms))
     text = yaml.safe_dump(record["arms"][name]["settings"], sort_keys=False)
     return lines + [f"  {line}" for line in text.splitlines()]
+
+
+def _search_lines(record: dict[str, Any]) -> list[str]:
+    """Say how many of the cells are trials, and how many may follow from them."""
+    if not record["trials"]:
+        return []
+    line = f"search      {record['trials']} of the cells are trials"
+    if record["most_cells_to_come"]:
+        line += f"; at most {record['most_cells_to_come']} more follow from them, counted below"
+    return [line]
 
 
 def _ledger_lines(ready: Start) -> list[str]:

@@ -5,15 +5,18 @@ folder that holds the cells is left to `run_folder`, their training to launchers
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tyro_cli.analysis.records import cell_parts
 from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.config.schema import Arm, Budget, DataConfig, Settings
+from tyro_cli.config.paths import with_values
+from tyro_cli.config.schema import Arm, Budget, DataConfig, Settings, TuneConfig
 from tyro_cli.config.seeds import check_seeds
+from tyro_cli.config.tuning import OWN, TuneSetting, grid_settings, seeds_message
 from tyro_cli.data.batches import check_one_batch, count_windows
 from tyro_cli.data.pair_batches import PairBatches
 from tyro_cli.data.prepared_pairs import PreparedPairs
@@ -23,6 +26,8 @@ from tyro_cli.experiments.confounds import check_confounds, differences_between
 from tyro_cli.experiments.identity import cell_id, run_id
 from tyro_cli.ledger.matching import NoMatch, SolvedArm, solve_matches
 from tyro_cli.storage.names import inside
+
+BUDGET = "training.budget"
 
 SHARED_BY_PAIRS = (
     ("data", tuple(DataConfig.model_fields), "read other tokens"),
@@ -42,12 +47,28 @@ class Cell:
         seed: The replicate.
         cell_id: Its identity by content, 64 hex digits.
         folder: Where its records belong, whether they are there or not.
+        total_steps: Its updates.
+        values: What its setting changes in the arm, by dotted key; empty but for `tune:`.
+        label: Its setting in a word, for its name on the screen; empty for the arm as it is.
+        is_trial: Whether it is a trial of a search, and stands in no contrast.
     """
 
     arm: str
     seed: int
     cell_id: str
     folder: Path
+    total_steps: int
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    label: str = ""
+    is_trial: bool = False
+
+    def place(self, point: str = "") -> str:
+        """Return where the cell stands in a word: its point in a study, and its setting."""
+        return ",".join(part for part in (point, self.label) if part)
+
+    def name(self, point: str = "") -> str:
+        """Return how the cell is called on the screen; `point` is its place in a study."""
+        return "/".join(part for part in (self.place(point), self.arm, f"seed-{self.seed}") if part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +85,10 @@ class Plan:
         total_steps: Updates of a cell of each arm.
         seeds: The seeds planned.
         selected_arms: The arms planned, in the experiment's order.
-        cells: Their cells: seed by seed, so that pairs are complete as early as possible.
+        cells: Their cells: seed by seed, so that pairs are complete as early as possible. Without
+            any where all arms share the setting that a search finds best for the baseline.
+        settings: The settings of the search, in the order of the grid; none without `tune:`.
+        trials: Its cells.
         vocab_size: V.
         precision: `fp32` or `bf16`.
         loaded: The experiment.
@@ -81,7 +105,17 @@ class Plan:
     cells: tuple[Cell, ...]
     vocab_size: int
     precision: str
+    content_sha256: str
     loaded: LoadedExperiment = field(repr=False)
+    settings: tuple[TuneSetting, ...] = ()
+    trials: tuple[Cell, ...] = ()
+
+    def cell(self, arm: str, seed: int, setting: TuneSetting | None = None) -> Cell:
+        """Return the cell of a contrast, with the arm at a setting of the search or as it is."""
+        if setting is None or setting.name == OWN:
+            return _cell(self, arm, seed, {}, "", cell_parts(arm, seed))
+        parts = cell_parts(arm, seed, setting.name)
+        return _cell(self, arm, seed, setting.values, f"at {_label(setting)}", parts)
 
 
 def planned_steps(budget: Budget, steps_per_epoch: Fraction, tokens_per_step: Fraction) -> int:
@@ -137,7 +171,7 @@ def plan_experiment(
     baseline = settings[experiment.baseline]
     identity = run_id(base_settings(loaded), prepared.content_sha256, precision)
     run_folder = inside(runs_root, f"{experiment.name}-{identity[:8]}")
-    return Plan(
+    plan = Plan(
         run_folder=run_folder,
         run_id=identity,
         arms={name: one.arm for name, one in solved.items()},
@@ -146,19 +180,81 @@ def plan_experiment(
         total_steps={name: _steps_of(one, prepared) for name, one in settings.items()},
         seeds=selected_seeds,
         selected_arms=selected_arms,
-        cells=tuple(
-            Cell(
-                arm=name,
-                seed=seed,
-                cell_id=cell_id(settings[name], seed, prepared.content_sha256, precision),
-                folder=inside(run_folder, name, f"seed-{seed}"),
-            )
-            for seed in selected_seeds
-            for name in selected_arms
-        ),
+        cells=(),
         vocab_size=prepared.vocab_size,
         precision=precision,
+        content_sha256=prepared.content_sha256,
         loaded=loaded,
+    )
+    cells = tuple(plan.cell(name, seed) for seed in selected_seeds for name in selected_arms)
+    tune = experiment.tune
+    if tune is None:
+        return replace(plan, cells=cells)
+    _check_search(tune, experiment.baseline, plan)
+    searched = grid_settings(experiment)
+    shares_best = tune.shared == "baseline-best"
+    plan = replace(plan, cells=() if shares_best else cells, settings=searched)
+    return replace(plan, trials=tuple(_trials(plan, tune, prepared)))
+
+
+def _check_search(tune: TuneConfig, baseline: str, plan: Plan) -> None:
+    shared = sorted(set(tune.seeds) & set(plan.seeds))
+    if shared:
+        raise UsageError(
+            f"--seeds: {seeds_message(shared)}", "choose others, or change the seeds of tune:"
+        )
+    if tune.shared == "baseline-best" and baseline not in plan.selected_arms:
+        raise UsageError(
+            f"--arms: leaves out {baseline}, and all arms share the setting that is best for it "
+            "(tune: shared: baseline-best)",
+            f"add {baseline} to --arms",
+        )
+
+
+def _trials(plan: Plan, tune: TuneConfig, prepared: Prepared) -> Iterator[Cell]:
+    """Yield the cells of the search: seed by seed, and at each setting all arms."""
+    budget = {} if tune.budget is None else {BUDGET: tune.budget.model_dump(mode="json")}
+    for seed in tune.seeds:
+        for setting in plan.settings:
+            for arm in plan.selected_arms:
+                values = {**setting.values, **budget}
+                parts = cell_parts(arm, seed, setting.name, is_trial=True)
+                cell = _cell(plan, arm, seed, values, f"trial {_label(setting)}", parts)
+                cell = replace(cell, is_trial=True)
+                if budget:
+                    settings = changed_settings(plan.arms[arm].settings, values)
+                    cell = replace(cell, total_steps=_steps_of(settings, prepared))
+                yield cell
+
+
+def _label(setting: TuneSetting) -> str:
+    return ",".join(f"{value:g}" for value in setting.values.values())
+
+
+def changed_settings(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return an arm's settings with values of a search in their places."""
+    if not values:
+        return settings
+    return Settings.model_validate(with_values(settings.model_dump(mode="json"), values))
+
+
+def _cell(
+    plan: Plan,
+    arm: str,
+    seed: int,
+    values: Mapping[str, Any],
+    label: str,
+    parts: Sequence[str],
+) -> Cell:
+    settings = changed_settings(plan.arms[arm].settings, values)
+    return Cell(
+        arm=arm,
+        seed=seed,
+        cell_id=cell_id(settings, seed, plan.content_sha256, plan.precision),
+        folder=inside(plan.run_folder, *parts),
+        total_steps=plan.total_steps[arm],
+        values=values,
+        label=label,
     )
 
 

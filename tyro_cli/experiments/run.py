@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro_cli.config.loading import LoadedExperiment
+from tyro_cli.config.paths import with_values
 from tyro_cli.data.prepared import default_cache_folder
 from tyro_cli.data.preparing import Prepared, prepare
-from tyro_cli.evaluation.quality import check_sacrebleu
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
+from tyro_cli.evaluation.quality import check_sacrebleu
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
 from tyro_cli.experiments.launchers.local import CellFailure, run_locally
@@ -29,6 +30,7 @@ from tyro_cli.experiments.limits import (
 from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
+from tyro_cli.experiments.search import most_to_come, open_cells
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import Ledger, ledger_of
 from tyro_cli.storage.files import read_json
@@ -196,9 +198,11 @@ def train_experiment(
                 stop=stop,
             )
             plan = ready.plan
-            missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
-            num_workers = _choose_workers(ready, missing, workers, world)
-            ledgers = [ready.ledgers[cell.arm] for cell in missing]
+            cells = open_cells(plan, fresh=fresh)
+            missing = [c for c in cells if fresh or read_result(c.folder, c.cell_id) is None]
+            at_most = [*missing, *most_to_come(plan, missing)]
+            num_workers = _choose_workers(ready, at_most, workers, world)
+            ledgers = [ready.ledgers[cell.arm] for cell in at_most]
             check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
@@ -221,9 +225,10 @@ def train_experiment(
                 fresh=fresh,
             )
             failures: list[CellFailure] = []
-            if missing:
+            tried: list[Cell] = []
+            while missing:  # The trials of a search lead to more cells, once.
                 say(
-                    f"{plan.run_folder}: training {len(missing)} of {len(plan.cells)} cells, "
+                    f"{plan.run_folder}: training {len(missing)} of {len(cells)} cells, "
                     f"{num_workers} at a time, {num_threads} thread(s) each, {ready.precision} "
                     f"on {ready.device}"
                     + (f", {world.size} processes a cell" if world.size > 1 else "")
@@ -234,20 +239,23 @@ def train_experiment(
                 ]
                 with LiveView(console, len(specs)) as view:
                     if world.size > 1:
-                        failures = run_together(specs, world, view.handle, stop)
+                        failures += run_together(specs, world, view.handle, stop)
                     else:
-                        failures = run_locally(specs, num_workers, view.handle, stop)
+                        failures += run_locally(specs, num_workers, view.handle, stop)
+                tried += missing
+                cells = open_cells(plan)
+                missing = [
+                    cell
+                    for cell in cells
+                    if cell not in tried and read_result(cell.folder, cell.cell_id) is None
+                ]
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
-    done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
-    failed = [
-        failure.in_words()
-        for failure in failures
-        if not any(f"{cell.arm}/seed-{cell.seed}" == failure.name for cell in done)
-    ]
+    done = {cell.name() for cell in cells if read_result(cell.folder, cell.cell_id) is not None}
+    failed = [failure.in_words() for failure in failures if failure.name not in done]
     return TrainOutcome(
         run_folder=plan.run_folder,
-        trained_cells=len(missing) - len(failed),
+        trained_cells=len(tried) - len(failed),
         done_cells=len(done),
         failed=tuple(failed),
     )
@@ -267,15 +275,15 @@ def cell_spec(
         arm=cell.arm,
         seed=cell.seed,
         # As first recorded: the same text at another path leaves the same record.
-        settings=manifest["arms"][cell.arm]["settings"],
+        settings=with_values(manifest["arms"][cell.arm]["settings"], cell.values),
         folder=str(cell.folder),
         prepared_folder=str(ready.data.folder),
-        total_steps=ready.plan.total_steps[cell.arm],
+        total_steps=cell.total_steps,
         device=ready.device,
         precision=ready.precision,
         threads=threads,
         allow_numeric_drift=allow_numeric_drift,
-        point=point,
+        point=cell.place(point),
     )
 
 

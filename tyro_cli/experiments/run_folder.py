@@ -22,6 +22,7 @@ from tyro_cli.errors import DamagedRecord, RunFolderError
 from tyro_cli.experiments.confounds import differences_between
 from tyro_cli.experiments.identity import settings_sha256
 from tyro_cli.experiments.plan import Plan
+from tyro_cli.experiments.search import check_search, search_record
 from tyro_cli.ledger.ledger import Ledger
 from tyro_cli.storage.files import (
     move_aside,
@@ -75,6 +76,7 @@ def check_run_folder(plan: Plan, prepared: Prepared) -> dict[str, Any] | None:
     _check_tokens(plan, prepared, manifest)
     for name in plan.arms:
         _check_arm(plan, name, manifest)
+    check_search(plan, manifest)
     return manifest
 
 
@@ -116,6 +118,7 @@ def open_run_folder(
     surroundings = {"threads": threads, "device": device, "precision": precision, **environment}
     if recorded is None:
         manifest = _manifest(plan, ledgers, prepared, {}) | surroundings
+        manifest |= search_record(plan, {}, after_results=False)
         manifest["plans"] = [_plan_record(plan, after_results=False)]
         # An empty folder may be there, made by hand.
         with new_folder(folder, replace=True) as new:
@@ -125,9 +128,11 @@ def open_run_folder(
                 write_bytes(new / name, content)
             write_json(new / "manifest.json", manifest)
         return manifest
+    has_results = _has_results(folder, recorded)
     manifest = recorded | _manifest(plan, ledgers, prepared, recorded)
+    manifest |= search_record(plan, recorded, after_results=has_results)
     if _adds_cells(plan, recorded):
-        mine = _plan_record(plan, after_results=_has_results(folder, recorded))
+        mine = _plan_record(plan, after_results=has_results)
         manifest["plans"] = [*recorded["plans"], mine | {"environment": surroundings}]
     _keep_text(folder / "experiment.yaml", plan.loaded.text)
     _write_if_new(folder / "resolved.yaml", _resolved_yaml(plan, manifest))
@@ -178,7 +183,7 @@ def _check_tokens(plan: Plan, prepared: Prepared, manifest: Mapping[str, Any]) -
 
 def _check_arm(plan: Plan, name: str, manifest: Mapping[str, Any]) -> None:
     """Refuse an arm that has cells and means something else now."""
-    if not _has_cells(inside(plan.run_folder, name)):
+    if not _has_cells(plan.run_folder, name):
         return
     recorded = manifest["arms"].get(name, {})
     now = plan.arms[name].settings
@@ -202,10 +207,10 @@ def _changes(recorded: object, now: Settings) -> str:
     return f": {'; '.join(parts)}" if parts else ""
 
 
-def _has_cells(arm_folder: Path) -> bool:
-    return arm_folder.is_dir() and any(
-        path.name.startswith("seed-") for path in arm_folder.iterdir()
-    )
+def _has_cells(run_folder: Path, arm: str) -> bool:
+    """Say whether an arm has cells, at its own setting or at those of a search."""
+    searched = [path for kind in ("trials", "tuned") for path in run_folder.glob(f"{kind}/{arm}/*")]
+    return any(any(path.glob("seed-*")) for path in (inside(run_folder, arm), *searched))
 
 
 def _planned_cells(manifest: Mapping[str, Any]) -> set[tuple[str, int]]:
@@ -215,15 +220,16 @@ def _planned_cells(manifest: Mapping[str, Any]) -> set[tuple[str, int]]:
 
 
 def _adds_cells(plan: Plan, manifest: Mapping[str, Any]) -> bool:
-    return not {(cell.arm, cell.seed) for cell in plan.cells} <= _planned_cells(manifest)
+    mine = {(arm, seed) for arm in plan.selected_arms for seed in plan.seeds}
+    return not mine <= _planned_cells(manifest)
 
 
 def _has_results(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Say whether any result was there to be looked at."""
+    """Say whether any result of a contrast was there to be looked at."""
     return any(
         inside(folder, arm, f"seed-{seed}", "result.json").exists()
         for arm, seed in sorted(_planned_cells(manifest))
-    )
+    ) or any(folder.glob("tuned/*/*/seed-*/result.json"))
 
 
 def _plan_record(plan: Plan, *, after_results: bool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class CellSpec:
         precision: `fp32` or `bf16`.
         threads: Threads of one worker.
         allow_numeric_drift: Resume under another numeric fingerprint, and record it.
-        point: In a study, the point of the grid in a word; else empty.
+        point: In a study, the point of the grid in a word; in a search, the setting; else empty.
         processes: How many train the cell together, started by torchrun.
         meeting: Where these processes meet; empty for one.
     """

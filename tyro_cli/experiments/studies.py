@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
+from tyro_cli.experiments.search import open_cells
 from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
 from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftovers
@@ -108,7 +109,7 @@ def plan_study(
         starts.append(start)
     study_id = _study_id(loaded, starts)
     folder = inside(out, f"{loaded.study.name}-{study_id[:8]}")
-    cells = tuple(_cells(loaded, starts))
+    cells = study_cells(loaded, starts)
     return StudyPlan(loaded, study_id, folder, tuple(starts), cells)
 
 
@@ -116,10 +117,13 @@ def _where(point: Point) -> str:
     return ", ".join(f"{name} {level_text(level)}" for name, level in point.levels.items())
 
 
-def _cells(loaded: LoadedStudy, starts: list[Start]) -> Iterator[StudyCell]:
-    for point, start in zip(loaded.points, starts, strict=True):
-        for cell in start.plan.cells:
-            yield StudyCell(point, start, cell)
+def study_cells(loaded: LoadedStudy, starts: Sequence[Start]) -> tuple[StudyCell, ...]:
+    """Return every cell of a study, those included that finished trials of a search lead to."""
+    return tuple(
+        StudyCell(point, start, cell)
+        for point, start in zip(loaded.points, starts, strict=True)
+        for cell in open_cells(start.plan)
+    )
 
 
 def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:

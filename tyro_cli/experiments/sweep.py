@@ -6,20 +6,22 @@ runs, so a study reuses what was trained before, by `wtie train` or by another s
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tyro_cli.config.studies import load_study
+from tyro_cli.config.studies import Point, load_study
+from tyro_cli.config.tuning import grid_settings
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.local import run_locally
+from tyro_cli.experiments.launchers.local import CellFailure, run_locally
 from tyro_cli.experiments.limits import WORKER_BYTES, check_disk, choose_workers
 from tyro_cli.experiments.live import LiveView, duration
 from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
+from tyro_cli.experiments.search import most_to_come
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.experiments.studies import (
     StudyCell,
@@ -28,6 +30,7 @@ from tyro_cli.experiments.studies import (
     check_study_folder,
     open_study_folder,
     plan_study,
+    study_cells,
     train_command,
 )
 from tyro_cli.storage.files import move_aside
@@ -106,7 +109,9 @@ class _Ready:
     plan: StudyPlan
     cells: tuple[StudyCell, ...]
     missing: tuple[StudyCell, ...]
+    to_come: tuple[StudyCell, ...]
     num_workers: int
+    has_search: bool
 
 
 def sweep_study(request: SweepRequest) -> SweepOutcome:
@@ -130,43 +135,58 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                 for one in missing:
                     if one.cell.folder.exists() and _status(one) == "diverged":
                         move_aside(one.cell.folder)
-            specs = _open(request, ready)
-            failures = []
-            if specs:
+            opened = _open(request, ready)
+            failures: list[CellFailure] = []
+            cells, tried = ready.cells, list[StudyCell]()
+            while missing:  # The trials of a search lead to more cells, once.
                 request.say(
-                    f"{plan.folder}: training {len(specs)} of {len(ready.cells)} cells, "
+                    f"{plan.folder}: training {len(missing)} of {len(cells)} cells, "
                     f"{ready.num_workers} at a time"
                 )
+                specs = [_spec(one, *opened[one.start.plan.run_folder]) for one in missing]
                 with LiveView(request.console, len(specs)) as view:
-                    failures = run_locally(
+                    failures += run_locally(
                         specs,
                         ready.num_workers,
                         view.handle,
                         stop,
                         fail_fast=request.fail_fast,
                     )
+                tried += missing
+                if not ready.has_search or (failures and request.fail_fast):
+                    break
+                cells = study_cells(plan.loaded, plan.starts)
+                missing = tuple(one for one in cells if one not in tried and _status(one) is None)
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
-    return _outcome(ready, {failure.name: failure.in_words() for failure in failures})
+    told = {failure.name: failure.in_words() for failure in failures}
+    return _outcome(plan, cells, tried, told)
 
 
-def _outcome(ready: _Ready, failures: dict[str, str]) -> SweepOutcome:
-    done = [one for one in ready.cells if _status(one) is not None]
-    open_cells = [one for one in ready.cells if _status(one) is None]
+def _outcome(
+    plan: StudyPlan,
+    cells: Sequence[StudyCell],
+    tried: Sequence[StudyCell],
+    failures: dict[str, str],
+) -> SweepOutcome:
+    done = [one for one in cells if _status(one) is not None]
+    open_cells = [one for one in cells if _status(one) is None]
     failed = [failures.get(cell_name(one), f"{cell_name(one)}: not trained") for one in open_cells]
     return SweepOutcome(
-        folder=ready.plan.folder,
-        planned_cells=len(ready.plan.cells),
-        trained_cells=sum(_status(one) is not None for one in ready.missing),
+        folder=plan.folder,
+        planned_cells=max(len(plan.cells), len(cells)),
+        trained_cells=sum(_status(one) is not None for one in tried),
         done_cells=len(done),
         failed=tuple(failed),
-        diverged=tuple(cell_name(one) for one in done if _status(one) == "diverged"),
+        diverged=tuple(
+            cell_name(one) for one in done if _status(one) == "diverged" and not one.cell.is_trial
+        ),
     )
 
 
 def cell_name(one: StudyCell) -> str:
     """Return how a cell is called on the screen: point, arm and seed."""
-    return f"{one.point.label}/{one.cell.arm}/seed-{one.cell.seed}"
+    return one.cell.name(one.point.label)
 
 
 def _status(one: StudyCell) -> str | None:
@@ -177,7 +197,7 @@ def _status(one: StudyCell) -> str | None:
 def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
     """Find out whether the request can be carried out; nothing is written but the cache."""
     loaded = load_study(request.study_path, request.overrides)
-    num_cells = len(loaded.points) * len(loaded.seeds) * len(loaded.points[0].loaded.arms)
+    num_cells = sum(_num_cells(point, len(loaded.seeds)) for point in loaded.points)
     if num_cells > MOST_CELLS and not request.confirmed:
         raise UsageError(
             f"{request.study_path}: the grid has {num_cells:,} cells, more than {MOST_CELLS}",
@@ -185,14 +205,40 @@ def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
         )
     plan = plan_study(loaded, device=request.device, out=request.out, say=request.say, stop=stop)
     check_study_folder(plan, *request.shard)
+    has_search = any(start.plan.settings for start in plan.starts)
+    if has_search and request.shard != (1, 1):
+        raise UsageError(
+            "--shard deals out pairs, and tune: of the experiment needs the trials of all arms "
+            "before it knows which cells there are",
+            "leave --shard out, or give each machine a study of its own levels and copy the run "
+            "folders together",
+        )
     cells = cells_of_shard(plan, *request.shard)
-    again = ("diverged", None) if request.retry_failed else (None,)
-    missing = tuple(one for one in cells if _status(one) in again)
-    memory, largest = _largest(missing)
+    missing = tuple(one for one in cells if _is_missing(one, request.retry_failed))
+    to_come = tuple(
+        StudyCell(point, start, cell)
+        for point, start in zip(plan.loaded.points, plan.starts, strict=True)
+        for cell in most_to_come(start.plan, [one.cell for one in missing if one.start is start])
+    )
+    at_most = (*missing, *to_come)
+    memory, largest = _largest(at_most)
     device = plan.starts[0].device
-    num_workers = choose_workers(request.workers, len(missing), memory, device, largest)
-    check_disk(plan.folder, _disk_bytes(missing, num_workers))
-    return _Ready(plan, cells, missing, num_workers)
+    num_workers = choose_workers(request.workers, len(at_most), memory, device, largest)
+    check_disk(plan.folder, _disk_bytes(at_most, num_workers))
+    return _Ready(plan, cells, missing, to_come, num_workers, has_search)
+
+
+def _num_cells(point: Point, num_seeds: int) -> int:
+    """Return the cells of a point: its contrasts at one setting, and its trials."""
+    tune = point.loaded.experiment.tune
+    trials = len(grid_settings(point.loaded.experiment)) * len(tune.seeds) if tune else 0
+    return len(point.loaded.arms) * (num_seeds + trials)
+
+
+def _is_missing(one: StudyCell, retry_failed: bool) -> bool:
+    """Say whether a cell is to be trained; a trial that diverged has had its chance."""
+    status = _status(one)
+    return status is None or (status == "diverged" and retry_failed and not one.cell.is_trial)
 
 
 def _largest(missing: tuple[StudyCell, ...]) -> tuple[int, str]:
@@ -207,10 +253,10 @@ def _disk_bytes(missing: tuple[StudyCell, ...], num_workers: int) -> int:
     return disk_bytes([one.start.ledgers[one.cell.arm] for one in missing], num_workers)
 
 
-def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
-    """Open the study's folder and every run folder; return what the workers are told."""
+def _open(request: SweepRequest, ready: _Ready) -> dict[Path, tuple[dict[str, Any], int]]:
+    """Open the study's folder and every run folder; return each run's manifest and threads."""
     plan = ready.plan
-    specs = []
+    opened = {}
     all_threads = [_threads(request, start, ready.num_workers) for start in plan.starts]
     for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
         manifest = open_run_folder(
@@ -222,13 +268,13 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
             precision=start.precision,
             environment=describe_environment(train_command(plan.loaded, point), start.device),
         )
-        specs += [
-            cell_spec(start, one.cell, manifest, threads, False, point.label)
-            for one in ready.missing
-            if one.start is start
-        ]
+        opened[start.plan.run_folder] = (manifest, threads)
     open_study_folder(plan, *request.shard, request.command)
-    return specs
+    return opened
+
+
+def _spec(one: StudyCell, manifest: dict[str, Any], threads: int) -> CellSpec:
+    return cell_spec(one.start, one.cell, manifest, threads, False, one.point.label)
 
 
 def _threads(request: SweepRequest, start: Start, num_workers: int) -> int:
@@ -247,6 +293,7 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
         ready = _prepare(request, stop)
         seconds = _training_seconds(request, ready, stop)
     missing = ready.missing
+    at_most = (*missing, *ready.to_come)
     return {
         "study_folder": str(ready.plan.folder),
         "points": [dict(point.levels) for point in ready.plan.loaded.points],
@@ -255,17 +302,19 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
         "cells": len(ready.plan.cells),
         "shard_cells": len(ready.cells),
         "missing_cells": len(missing),
-        "missing_tokens": sum(_tokens(one) for one in missing),
+        "most_cells_to_come": len(ready.to_come),
+        "trials": sum(one.cell.is_trial for one in ready.cells),
+        "missing_tokens": sum(_tokens(one) for one in at_most),
         "workers": ready.num_workers,
-        "worker_memory_bytes": _largest(missing)[0] + WORKER_BYTES,
-        "disk_bytes": _disk_bytes(missing, ready.num_workers),
+        "worker_memory_bytes": _largest(at_most)[0] + WORKER_BYTES,
+        "disk_bytes": _disk_bytes(at_most, ready.num_workers),
         "train_seconds": seconds,
     }
 
 
 def _tokens(one: StudyCell) -> int:
     settings = one.start.plan.arms[one.cell.arm].settings
-    return one.start.plan.total_steps[one.cell.arm] * settings.training.batch_tokens
+    return one.cell.total_steps * settings.training.batch_tokens
 
 
 def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -> float:
@@ -273,7 +322,7 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
 
     step_seconds: dict[str, float] = {}
     total = 0.0
-    for one in ready.missing:
+    for one in (*ready.missing, *ready.to_come):
         stop.poll()
         settings = one.start.plan.arms[one.cell.arm].settings
         key = f"{settings.model} {settings.training.batch_tokens} {one.start.data.vocab_size}"
@@ -282,7 +331,7 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
             step_seconds[key] = measure_step_seconds(
                 settings, one.start.data, one.start.device, one.start.precision, threads
             )
-        total += step_seconds[key] * one.start.plan.total_steps[one.cell.arm]
+        total += step_seconds[key] * one.cell.total_steps
     return total / ready.num_workers
 
 
@@ -293,6 +342,11 @@ def dry_lines(record: dict[str, Any], say: Callable[[str], None]) -> None:
         f"cells         {record['cells']:,}: {len(record['points'])} points, "
         f"{len(record['arms'])} arms, {len(record['seeds'])} seeds"
     )
+    if record["trials"]:
+        say(
+            f"search        {record['trials']:,} of the cells are trials; at most "
+            f"{record['most_cells_to_come']:,} more follow from them, counted below"
+        )
     say(f"missing       {record['missing_cells']:,} of the {record['shard_cells']:,} asked for")
     say(f"tokens        {record['missing_tokens']:,} to train on")
     say(

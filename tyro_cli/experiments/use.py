@@ -219,6 +219,11 @@ def _trained_on(run_folder: Path) -> tuple[object, object]:
 
 
 def finished_cells(run: RunRecords, arm: str | None, seed: int | None) -> list[CellRecord]:
+    """Return the finished cells of an arm and a seed; None takes all.
+
+    Raises:
+        NothingMatched: There is none.
+    """
     if arm is not None and arm not in run.arms:
         raise NothingMatched(
             f"{run.folder}: there is no arm {arm!r}", f"the arms are: {', '.join(run.arms)}"
@@ -237,6 +242,7 @@ def finished_cells(run: RunRecords, arm: str | None, seed: int | None) -> list[C
 
 
 def settings_of(cell: CellRecord) -> Settings:
+    """Return the settings that a finished cell was trained with."""
     assert cell.result is not None
     return Settings.model_validate(cell.result.settings)
 

@@ -18,12 +18,19 @@ from pydantic import ValidationError
 
 from tyro_cli.analysis.formats import CellResult, Manifest
 from tyro_cli.analysis.pairs import verify_pair
-from tyro_cli.analysis.records import CellRecord, planned_cells, read_cell, read_manifest
+from tyro_cli.analysis.records import (
+    CellRecord,
+    planned_cells,
+    read_cell,
+    read_manifest,
+)
 from tyro_cli.config.composing import Composer, FatalProblem, read_source
+from tyro_cli.config.paths import with_values
 from tyro_cli.config.positions import plain
 from tyro_cli.config.schema import Settings
 from tyro_cli.errors import NothingMatched, RunFolderError, WtieError
 from tyro_cli.experiments.identity import cell_id, run_id, settings_sha256
+from tyro_cli.experiments.verify_cells import PlannedCell, planned_groups
 from tyro_cli.experiments.verify_checkpoints import checkpoint_problems, disagreement
 from tyro_cli.ledger.parameters import count_parameters, parameter_shapes
 from tyro_cli.storage.checkpoints import checkpoint_path, list_checkpoints
@@ -98,19 +105,22 @@ class _Verifier:
         self.num_checkpoints = self.num_pairs = 0
 
     def verify(self) -> Verification:
-        cells: dict[tuple[str, int], CellRecord | None] = {}
+        is_planned = False
+        cells: dict[PlannedCell, CellRecord | None] = {}
         with self._looking_at("manifest.json"):
             self.manifest: Manifest = read_manifest(self.folder)
             self.raw: dict[str, Any] = read_json(self.folder / "manifest.json")
-            cells = dict.fromkeys(planned_cells(self.manifest))
+            is_planned = bool(planned_cells(self.manifest))
             self._check_text("manifest.json", self.raw)
-        if cells:
+        if is_planned:
             self.arms = {name: self._settings_of(name) for name in self.manifest.arms}
             self._check_resolved()
             self._check_tokenizers()
-            for arm, seed in cells:
-                cells[arm, seed] = self._check_cell(arm, seed)
-            self._check_pairs(cells)
+            for group in planned_groups(self.folder, self.manifest):
+                new = [one for one in group if one not in cells]
+                cells |= {one: self._check_cell(one) for one in new}
+                if new:
+                    self._check_pairs({one: cells[one] for one in group})
         elif not self.findings:
             self._note("manifest.json", "no cell is planned")
         counts = Counter("damaged" if cell is None else cell.status for cell in cells.values())
@@ -227,12 +237,18 @@ class _Verifier:
 
     # One cell
 
-    def _check_cell(self, arm: str, seed: int) -> CellRecord | None:
+    def _settings_at(self, one: PlannedCell) -> Settings | None:
+        arm = self.arms[one.arm]
+        if arm is None or not one.values:
+            return arm
+        return self._settings(with_values(arm.model_dump(mode="json"), one.values), one.place)
+
+    def _check_cell(self, one: PlannedCell) -> CellRecord | None:
         """Check the files of one cell; return its records where they can be read."""
-        settings, place = self.arms[arm], f"{arm}/seed-{seed}"
+        settings, place = self._settings_at(one), one.place
         cell: CellRecord | None = None
         with self._looking_at(f"{place}/result.json"):
-            cell = read_cell(self.folder, self.manifest, arm, seed)
+            cell = read_cell(self.folder, self.manifest, one.arm, one.seed, one.parts, one.values)
             if cell.result is not None:
                 self._check_text(f"{place}/result.json", read_json(cell.folder / "result.json"))
         result = cell.result if cell else None
@@ -243,14 +259,14 @@ class _Verifier:
                 with self._looking_at(f"{place}/documents.npz"):
                     cell.document_scores(split)
         with self._looking_at(f"{place}/metrics.jsonl"):
-            path = inside(self.folder, arm, f"seed-{seed}", "metrics.jsonl")
+            path = inside(self.folder, *one.parts, "metrics.jsonl")
             if path.exists():
                 self._check_metrics(read_records(path), result, f"{place}/metrics.jsonl")
             elif result is not None:
                 self._note(f"{place}/metrics.jsonl", "is missing")
         if settings is not None:
             with self._looking_at(f"{place}/checkpoints"):
-                self._check_checkpoints(arm, seed, settings, result)
+                self._check_checkpoints(one, settings, result)
         return cell
 
     def _check_result(self, result: CellResult, planned: Settings | None, place: str) -> None:
@@ -307,10 +323,10 @@ class _Verifier:
     # Checkpoints
 
     def _check_checkpoints(
-        self, arm: str, seed: int, settings: Settings, result: CellResult | None
+        self, one: PlannedCell, settings: Settings, result: CellResult | None
     ) -> None:
-        folder = inside(self.folder, arm, f"seed-{seed}", "checkpoints")
-        identity = cell_id(settings, seed, self._data("content_sha256"), self._precision())
+        folder = inside(self.folder, *one.parts, "checkpoints")
+        identity = cell_id(settings, one.seed, self._data("content_sha256"), self._precision())
         for kind in KINDS:
             for step, path in list_checkpoints(folder, kind):
                 self.num_checkpoints += 1
@@ -336,11 +352,13 @@ class _Verifier:
             self.manifest.source_vocab_size,
         )
 
-    def _check_pairs(self, cells: Mapping[tuple[str, int], CellRecord | None]) -> None:
+    def _check_pairs(self, cells: Mapping[PlannedCell, CellRecord | None]) -> None:
         """Compare every cell's proof with that of the baseline at the same seed."""
-        for (arm, seed), cell in cells.items():
-            other = cells.get((self.manifest.baseline, seed))
-            if arm == self.manifest.baseline or cell is None or other is None:
+        baseline = self.manifest.baseline
+        others = {one.seed: cell for one, cell in cells.items() if one.arm == baseline}
+        for one, cell in cells.items():
+            other = others.get(one.seed)
+            if one.arm == baseline or cell is None or other is None:
                 continue
             if cell.result is None or other.result is None:
                 continue
@@ -349,7 +367,7 @@ class _Verifier:
             self.num_pairs += 1
             proof = verify_pair(other.result, cell.result)
             if not proof.verified:
-                self._note(f"{arm}/seed-{seed}", f"is no pair with the baseline: {proof.reason}")
+                self._note(one.place, f"is no pair with the baseline: {proof.reason}")
 
 
 def _read_yaml(path: Path) -> Any:

@@ -11,12 +11,14 @@ from dataclasses import replace
 from tyro_cli.analysis.contrasts import Contrast, contrast
 from tyro_cli.analysis.perplexity_tables import status_in_words
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.search_tables import TunedVerdict, tuned_verdicts
 from tyro_cli.analysis.tables import (
     Table,
     contrast_table,
     parameter_table,
     performance_table,
     perplexity_table,
+    search_tables,
 )
 from tyro_cli.analysis.verdicts import Verdict, margin_in_words, verdict_of_run
 from tyro_cli.errors import NothingMatched
@@ -39,6 +41,7 @@ from tyro_cli.reporting.palette import swatch
 from tyro_cli.reporting.plots import Chart
 from tyro_cli.reporting.provenance import configuration_section, folder_name, provenance_section
 from tyro_cli.reporting.run_charts import seed_chart, size_chart
+from tyro_cli.reporting.trial_chart import trial_chart
 from tyro_cli.reporting.views import METRIC_UNITS, RunView, run_view
 
 NO_CURVES = (
@@ -78,6 +81,7 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
                 TableBlock(_without_verdicts(contrast_table(run, force=force))),
             ),
         ),
+        *_search_section(view, force=force),
         Section(
             "parameters",
             "Parameters",
@@ -111,9 +115,26 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
     )
 
 
+def _search_section(view: RunView, *, force: bool) -> tuple[Section, ...]:
+    """Return what a search for learning rates found, where the run has one."""
+    run = view.run
+    if run.search is None:
+        return ()
+    tuned, trials = search_tables(run, run.manifest.baseline, force=force)
+    best = frozenset(i for i, row in enumerate(trials.rows) if "best" in str(row["role"]))
+    blocks = (
+        *chart_blocks(trial_chart(run.search, view.arms)),
+        TableBlock(_without_verdicts(tuned)),
+        TableBlock(trials, best),
+    )
+    return (Section("search", "Each arm at its best", blocks),)
+
+
 def verdict_cards(view: RunView, verdicts: dict[str, Verdict]) -> tuple[VerdictCard, ...]:
     """Return the verdict on every arm with the numbers to see first."""
     colours = {arm.name: arm.colour for arm in view.arms}
+    run = view.run
+    tuned = tuned_verdicts(run, run.manifest.baseline) if run.search is not None else {}
     cards = []
     for one in view.contrasts:
         verdict = verdicts[one.arm]
@@ -123,7 +144,7 @@ def verdict_cards(view: RunView, verdicts: dict[str, Verdict]) -> tuple[VerdictC
                 text=verdict.text,
                 sentence=verdict.sentence,
                 swatch=swatch(colours[verdict.winner]) if verdict.winner else None,
-                facts=_facts(view, one),
+                facts=(*_facts(view, one), *_tuned_facts(view, tuned.get(one.arm))),
             )
         )
     return tuple(cards)
@@ -179,6 +200,14 @@ def _facts(view: RunView, one: Contrast) -> tuple[Fact, ...]:
     )
     facts.append(Fact("pairs", f"{len(one.seeds)}/{len(one.planned_seeds)}", one.pairs_in_words()))
     return tuple(facts)
+
+
+def _tuned_facts(view: RunView, tuned: TunedVerdict | None) -> tuple[Fact, ...]:
+    if tuned is None:
+        return ()
+    mean = tuned.contrast.mean if tuned.contrast is not None else None
+    value = "not known" if mean is None else f"{mean:+.4f}"
+    return (Fact("each arm at its best", value, tuned.text),)
 
 
 def _forest(view: RunView, verdicts: dict[str, Verdict], *, force: bool) -> Chart | None:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.perplexity_tables import perplexity_table
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.search_tables import trial_table
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
-from tyro_cli.analysis.study_tables import family_table, results_table
+from tyro_cli.analysis.study_tables import family_table, has_search, results_table, tuned_table
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
 from tyro_cli.config.studies import level_text
@@ -109,6 +110,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             (
                 *chart_blocks(*_forests(study, arms, contrasts)),
                 TableBlock(family_table(study, contrasts)),
+                *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
             ),
         ),
         Section(
@@ -260,6 +262,7 @@ def _point_block(number: int, run: RunRecords, title: str, *, force: bool) -> Bl
             *(() if curves else (TextBlock((NO_CURVES,)),)),
             TableBlock(perplexity, mean_rows(perplexity)),
             TableBlock(parameter_table(run)),
+            *([TableBlock(trial_table(run))] if run.search is not None else []),
         ),
     )
 
