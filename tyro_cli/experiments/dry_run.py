@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.experiments.limits import WORKER_BYTES, choose_workers
+from tyro_cli.experiments.launchers.choice import LauncherChoice
+from tyro_cli.experiments.limits import WORKER_BYTES
 from tyro_cli.experiments.live import duration
 from tyro_cli.experiments.run import (
     Start,
@@ -49,6 +50,7 @@ def dry_run(
     out: Path,
     fresh: bool,
     allow_numeric_drift: bool,
+    launcher: LauncherChoice,
     command: list[str],
     console: "Console",
 ) -> DryRun:
@@ -70,9 +72,13 @@ def dry_run(
         plan = ready.plan
         missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
         largest, memory = largest_arm(ready, missing)
-        num_workers = choose_workers(workers, len(missing), memory, ready.device, largest)
+        with launcher.opened(len(missing)) as carrier:
+            num_workers = carrier.choose_workers(
+                workers, len(missing), memory, ready.device, largest
+            )
+            share = carrier.share_cores(num_workers)
         num_threads = choose_threads(
-            ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+            ready, threads, share, fresh=fresh, allow_drift=allow_numeric_drift
         )
         from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
 

@@ -16,8 +16,9 @@ from tyro_cli.data.prepared import PreparedData, default_cache_folder, prepare_d
 from tyro_cli.errors import Interrupted, RunFolderError
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.local import CellFailure, run_locally
-from tyro_cli.experiments.limits import available_cores, check_disk, choose_workers
+from tyro_cli.experiments.launchers.choice import LauncherChoice
+from tyro_cli.experiments.launchers.local import CellFailure
+from tyro_cli.experiments.limits import check_disk
 from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
@@ -132,6 +133,7 @@ def train_experiment(
     out: Path,
     fresh: bool,
     allow_numeric_drift: bool,
+    launcher: LauncherChoice,
     command: list[str],
     console: "Console",
 ) -> TrainOutcome:
@@ -148,6 +150,7 @@ def train_experiment(
         out: The folder of runs.
         fresh: Move an existing run folder aside first.
         allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
+        launcher: What carries the cells to where they are trained.
         command: The command line, for the manifest and the message that says how to resume.
         console: Where progress is shown (stderr).
 
@@ -176,12 +179,20 @@ def train_experiment(
             plan = ready.plan
             missing = [c for c in plan.cells if fresh or read_result(c.folder, c.cell_id) is None]
             largest, memory_bytes = largest_arm(ready, missing)
-            num_workers = choose_workers(workers, len(missing), memory_bytes, ready.device, largest)
+            carrier = held.enter_context(launcher.opened(len(missing)))
+            num_workers = carrier.choose_workers(
+                workers, len(missing), memory_bytes, ready.device, largest
+            )
             ledgers = [ready.ledgers[cell.arm] for cell in missing]
-            check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
+            if launcher.storage is None:
+                check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
-                ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+                ready,
+                threads,
+                carrier.share_cores(num_workers),
+                fresh=fresh,
+                allow_drift=allow_numeric_drift,
             )
             manifest = open_run_folder(
                 plan,
@@ -205,7 +216,7 @@ def train_experiment(
                     for cell in missing
                 ]
                 with LiveView(console, len(specs)) as view:
-                    failures = run_locally(specs, num_workers, view.handle, stop)
+                    failures = carrier.run(specs, num_workers, view.handle, stop)
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
     done = [cell for cell in plan.cells if read_result(cell.folder, cell.cell_id) is not None]
@@ -267,9 +278,9 @@ def disk_bytes(missing: Sequence[Ledger], num_workers: int) -> int:
 
 
 def choose_threads(
-    ready: Start, asked: int | None, num_workers: int, *, fresh: bool, allow_drift: bool
+    ready: Start, asked: int | None, share: int, *, fresh: bool, allow_drift: bool
 ) -> int:
-    """Return the threads of a worker: the run's own, or asked for, or cores shared out.
+    """Return the threads of a worker: the run's own, or asked for, or its share of the cores.
 
     Raises:
         RunFolderError: If the run was started with another number or on another device: its cells
@@ -292,4 +303,4 @@ def choose_threads(
         )
     if asked is not None:
         return asked
-    return int(threads or max(1, available_cores() // num_workers))
+    return int(threads or share)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tyro_cli.config.studies import load_study
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.local import run_locally
-from tyro_cli.experiments.limits import WORKER_BYTES, check_disk, choose_workers
+from tyro_cli.experiments.launchers.choice import Launcher, LauncherChoice
+from tyro_cli.experiments.limits import WORKER_BYTES, check_disk
 from tyro_cli.experiments.live import LiveView, duration
 from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
@@ -56,6 +56,7 @@ class SweepRequest:
         fail_fast: Stop at the first failure.
         retry_failed: Move diverged cells aside and train them again.
         confirmed: Train also a grid of more than `MOST_CELLS` cells.
+        launcher: What carries the cells to where they are trained.
         command: The command line.
         console: Where progress is shown (stderr).
     """
@@ -70,6 +71,7 @@ class SweepRequest:
     fail_fast: bool
     retry_failed: bool
     confirmed: bool
+    launcher: LauncherChoice
     command: list[str]
     console: "Console"
 
@@ -106,6 +108,7 @@ class _Ready:
     plan: StudyPlan
     cells: tuple[StudyCell, ...]
     missing: tuple[StudyCell, ...]
+    launcher: Launcher
     num_workers: int
 
 
@@ -120,7 +123,7 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
     with polled_signals() as stop, ExitStack() as held:
         stop.last_words = f"ended at once; go on with: {again}\n"
         try:
-            ready = _prepare(request, stop)
+            ready = _prepare(request, stop, held)
             plan, missing = ready.plan, ready.missing
             held.enter_context(owned(plan.folder, f"study {plan.folder.name}"))
             for start in plan.starts:
@@ -138,7 +141,7 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                     f"{ready.num_workers} at a time"
                 )
                 with LiveView(request.console, len(specs)) as view:
-                    failures = run_locally(
+                    failures = ready.launcher.run(
                         specs,
                         ready.num_workers,
                         view.handle,
@@ -174,8 +177,11 @@ def _status(one: StudyCell) -> str | None:
     return None if result is None else str(result.get("status"))
 
 
-def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
-    """Find out whether the request can be carried out; nothing is written but the cache."""
+def _prepare(request: SweepRequest, stop: StopRequest, held: ExitStack) -> _Ready:
+    """Find out whether the request can be carried out; nothing is written but the cache.
+
+    The launcher stays open for as long as `held` does.
+    """
     loaded = load_study(request.study_path, request.overrides)
     num_cells = len(loaded.points) * len(loaded.seeds) * len(loaded.points[0].loaded.arms)
     if num_cells > MOST_CELLS and not request.confirmed:
@@ -190,9 +196,11 @@ def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
     missing = tuple(one for one in cells if _status(one) in again)
     memory, largest = _largest(missing)
     device = plan.starts[0].device
-    num_workers = choose_workers(request.workers, len(missing), memory, device, largest)
-    check_disk(plan.folder, _disk_bytes(missing, num_workers))
-    return _Ready(plan, cells, missing, num_workers)
+    launcher = held.enter_context(request.launcher.opened(len(missing)))
+    num_workers = launcher.choose_workers(request.workers, len(missing), memory, device, largest)
+    if request.launcher.storage is None:
+        check_disk(plan.folder, _disk_bytes(missing, num_workers))
+    return _Ready(plan, cells, missing, launcher, num_workers)
 
 
 def _largest(missing: tuple[StudyCell, ...]) -> tuple[int, str]:
@@ -211,7 +219,8 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
     """Open the study's folder and every run folder; return what the workers are told."""
     plan = ready.plan
     specs = []
-    all_threads = [_threads(request, start, ready.num_workers) for start in plan.starts]
+    share = ready.launcher.share_cores(ready.num_workers)
+    all_threads = [_threads(request, start, share) for start in plan.starts]
     for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
         manifest = open_run_folder(
             start.plan,
@@ -231,9 +240,9 @@ def _open(request: SweepRequest, ready: _Ready) -> list[CellSpec]:
     return specs
 
 
-def _threads(request: SweepRequest, start: Start, num_workers: int) -> int:
+def _threads(request: SweepRequest, start: Start, share: int) -> int:
     try:
-        return choose_threads(start, request.threads, num_workers, fresh=False, allow_drift=False)
+        return choose_threads(start, request.threads, share, fresh=False, allow_drift=False)
     except RunFolderError as error:
         raise RunFolderError(error.message, "leave --threads and --device out") from None
 
@@ -243,8 +252,8 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
 
     Time is estimated from a few steps of each distinct model, measured now.
     """
-    with polled_signals() as stop:
-        ready = _prepare(request, stop)
+    with polled_signals() as stop, ExitStack() as held:
+        ready = _prepare(request, stop, held)
         seconds = _training_seconds(request, ready, stop)
     missing = ready.missing
     return {
@@ -278,7 +287,8 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
         settings = one.start.plan.arms[one.cell.arm].settings
         key = f"{settings.model} {settings.training.batch_tokens} {one.start.data.vocab_size}"
         if key not in step_seconds:
-            threads = _threads(request, one.start, ready.num_workers)
+            share = ready.launcher.share_cores(ready.num_workers)
+            threads = _threads(request, one.start, share)
             step_seconds[key] = measure_step_seconds(
                 settings, one.start.data, one.start.device, one.start.precision, threads
             )
