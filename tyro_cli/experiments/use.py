@@ -32,6 +32,7 @@ from tyro_cli.evaluation.generation import generate_tokens
 from tyro_cli.evaluation.perplexity import split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
 from tyro_cli.experiments.identity import PROTOCOL
+from tyro_cli.experiments.launchers.ray import STORAGE_RECORD
 from tyro_cli.experiments.limits import available_cores
 from tyro_cli.ledger.parameters import count_parameters
 from tyro_cli.models.language_model import LanguageModel, build_model
@@ -225,9 +226,12 @@ def _load(cell: CellRecord, checkpoint: str) -> tuple[Settings, LanguageModel, i
     try:
         verify_manifest(path)
     except StorageError as error:
+        elsewhere = cell.folder / STORAGE_RECORD
         raise StorageError(
             f"there is no usable {checkpoint} checkpoint: {error.message}",
-            f"train the cell again: move {cell.folder} away and run the same command",
+            f"{elsewhere} names the folder that holds them: copy its `checkpoints` to {cell.folder}"
+            if elsewhere.exists()
+            else f"train the cell again: move {cell.folder} away and run the same command",
         ) from error
     _check_size(path / MODEL, settings, cell.result.vocab_size)
     model = build_model(

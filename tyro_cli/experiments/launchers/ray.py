@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,8 @@ POLL_SECONDS = 0.25
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0  # a mailbox that is silent for so long is lost
 STARTS_IN_FOLDER = Path("/tmp")  # the path of a Unix socket is short: $TMPDIR may be too long
+HTTP2_SETTINGS = b"\x04"
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + HTTP2_SETTINGS + bytes(5)
 STORAGE_RECORD = "storage.json"
 
 
@@ -64,16 +67,21 @@ def check_ray(address: str | None) -> None:
     if address in (None, "auto"):
         return
     host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+    is_port = port.isascii() and port.isdigit() and int(port) < 2**16
+    if not (colon and host and is_port) or "/" in host:
         raise UsageError(
             f"--ray-address {address!r} is neither HOST:PORT nor auto",
             "name the head as `ray start --head` printed it, e.g. --ray-address 10.0.0.1:6379, "
             "on a machine that is part of the cluster",
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
+            connection.sendall(HTTP2_GREETING)
+            answer = connection.recv(9)  # else Ray would ask a stranger for a quarter of an hour
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from error
+    if answer[3:4] != HTTP2_SETTINGS:
+        raise _unreachable(address, "what answers there is not Ray")
 
 
 def _unreachable(address: str, why: str) -> DeviceError:
@@ -118,18 +126,23 @@ def connected(address: str | None, storage: Path | None) -> Iterator["RayLaunche
         import ray
 
         held.callback(ray.shutdown)
-        with _signals_kept():
+        with _signals_kept(), _quiet():
             try:
                 ray.init(address=address or "local", **options)
             except Exception as error:
-                why = (str(error) or type(error).__name__).splitlines()[0]
                 if address is None:
                     raise DeviceError(
-                        f"Ray could not be started: {why}",
+                        f"Ray could not be started: {_first_line(error)}",
                         "try again, or use --launcher local",
                     ) from error
-                raise _unreachable(address, why) from error
-        yield RayLauncher(storage)
+                if "InvalidAuthToken" in f"{error} {error.__cause__}":
+                    raise DeviceError(
+                        f"the Ray cluster at {address} asks for another token than it was given",
+                        "set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or in "
+                        "~/.ray/auth_token",
+                    ) from error
+                raise _unreachable(address, _first_line(error)) from error
+        yield RayLauncher(ray, storage)
 
 
 @contextmanager
@@ -145,20 +158,34 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray's native code says while it connects out of the terminal; errors are ours."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class RayLauncher:
     """Cells on the nodes of the cluster that this process is connected to; see `choice.Launcher`.
 
     Args:
+        ray: The module, connected.
         storage: Where cells keep checkpoints on their node; None for the run folder.
 
     Raises:
         UsageError: The cluster has other machines, and no storage was named.
     """
 
-    def __init__(self, storage: Path | None) -> None:
-        import ray
-
-        self.ray: Any = ray
+    def __init__(self, ray: Any, storage: Path | None) -> None:
+        self.ray = ray
         self.storage = None if storage is None else storage.absolute()
         self.cell_bytes = 0
         nodes = [node for node in ray.nodes() if node["Alive"]]

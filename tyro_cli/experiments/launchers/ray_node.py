@@ -97,10 +97,10 @@ def run_on_node(
         try:
             _check_versions(driver_versions)
             stop.poll()
-            folder = Path(spec.prepared_folder)
-            if not holds(folder, data_sha256):
+            cache, folder = default_cache_folder(), Path(spec.prepared_folder)
+            if folder.parent != cache / "data" or not holds(folder, data_sha256):
                 folder = keep_copy(
-                    default_cache_folder(),
+                    cache,
                     data_sha256,
                     lambda: ray.get(data[0]),
                     should_stop=stop.poll,
