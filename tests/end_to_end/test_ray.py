@@ -93,6 +93,12 @@ class Cluster:
                 kill([node.pid, *filter(is_running, below)])
         shutil.rmtree(self.session, ignore_errors=True)
 
+    def tasks(self) -> list[int]:
+        """The processes in which Ray runs a cell: those with a cell below them."""
+        below = [process for node in self.nodes for process in descendants_of(node.pid)]
+        found = [process for process in below if TASK in command_of(process)]
+        return [process for process in found if children_of(process)]
+
     def words(self, *more: object) -> tuple[object, ...]:
         """The words that train the experiment here."""
         return (*RAY, "--ray-address", self.address, *more)
@@ -113,8 +119,15 @@ def trained_here(tmp_path_factory, shared_cache) -> Workplace:
     place.experiment(LONG)
     finished = place.wtie(*WORDS)
     assert finished.exit_code == 0, finished.stderr
-    place.tables = finished.stdout  # type: ignore[attr-defined]
+    place.tables = tables_of(finished.stdout)  # type: ignore[attr-defined]
     return place
+
+
+def tables_of(stdout: str) -> str:
+    """Return the tables that a run prints, but for its times."""
+    before, found, rest = stdout.partition("\nPerformance of ")
+    assert found
+    return before + rest[rest.index("\nrun: ") :]
 
 
 def descendants_of(process: int) -> list[int]:
@@ -133,15 +146,6 @@ def command_of(process: int) -> str:
         text=True,
         check=False,
     ).stdout
-
-
-def tasks() -> list[int]:
-    """Return the processes in which Ray runs a cell of ours: those with a cell below them."""
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    found = [int(line.split()[0]) for line in listing if TASK in line.split(None, 1)[1]]
-    return [process for process in found if children_of(process)]
 
 
 def assert_same_but_for_storage(one: Path, other: Path, tmp_path: Path) -> None:
@@ -194,10 +198,8 @@ def test_ray_started_here_leaves_the_same_run_and_nothing_else(place, trained_he
     assert "/raylet" in commands
     assert "object_store_memory,200000000" in commands
     finished = run.finish()
-    assert (finished.exit_code, finished.stdout.split("\nPerformance of ")[0]) == (
-        0,
-        trained_here.tables.split("\nPerformance of ")[0],
-    ), finished.stderr
+    assert finished.exit_code == 0, finished.stderr
+    assert tables_of(finished.stdout) == trained_here.tables
     assert all(
         line.startswith(("runs/tiny", "tied/", "untied/", "training the", "tokenizing the"))
         for line in finished.stderr.splitlines()
@@ -222,14 +224,15 @@ def test_a_lost_worker_is_retried_and_goes_on_from_its_checkpoint(
     wait_until(lambda: bool(list(storage.glob("*/untied/*/checkpoints/last-*"))), "a checkpoint")
     hit = [
         process
-        for process in tasks()
+        for process in cluster.tasks()
         for cell in children_of(process)
-        if "/untied/" in "".join(map(os.readlink, open_files(cell)))
+        if f"{storage}/{place.run_folder().name}/untied/" in "\n".join(open_files(cell))
     ]
     assert len(hit) == 1, "the task that trains untied"
     kill(hit if victim == "worker of Ray" else children_of(hit[0]))
     finished = run.finish()
     assert finished.exit_code == 0, finished.stderr
+    assert tables_of(finished.stdout) == trained_here.tables
     lost = "untied/seed-0: warning: its worker was lost"
     assert finished.stderr.count("its worker was lost") == 1
     before, _, after = finished.stderr.partition(lost)
@@ -240,12 +243,8 @@ def test_a_lost_worker_is_retried_and_goes_on_from_its_checkpoint(
 
 
 def open_files(process: int) -> list[str]:
-    """Return the links to the files that a process has open."""
-    folder = Path(f"/proc/{process}/fd")
-    try:
-        return [str(path) for path in folder.iterdir() if path.is_symlink()]
-    except OSError:
-        return []
+    """Return the paths of the files that a process has open."""
+    return [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
 
 
 # stopped
@@ -258,7 +257,7 @@ def test_a_stopped_driver_stops_its_cells_and_they_go_on_anywhere(
     place.experiment(LONG)
     run = place.start(*cluster.words(), environment=cluster.token)
     run.wait_for(": step ", times=3)
-    running = tasks()
+    running = cluster.tasks()
     assert running
     run.send(number)
     finished = run.finish()
@@ -301,7 +300,7 @@ def test_a_killed_driver_leaves_no_task_and_a_run_that_goes_on(place, cluster, t
     place.experiment(LONG)
     run = place.start(*cluster.words(), environment=cluster.token)
     run.wait_for(": step ", times=3)
-    running = tasks()
+    running = cluster.tasks()
     cells = [cell for process in running for cell in children_of(process)]
     assert cells
     kill([run.process.pid])
@@ -364,8 +363,8 @@ def test_a_wrong_token_is_refused_in_words(place, cluster):
 
 
 def test_a_driver_that_is_ended_while_ray_starts(place):
+    before = set(Path("/tmp").glob("wtie-ray-*/session_*"))
     run = place.start(*RAY)
-    before = set(Path("/tmp").glob("wtie-ray-*"))
     wait_until(
         lambda: bool(set(Path("/tmp").glob("wtie-ray-*/session_*")) - before),
         "Ray is starting",

@@ -23,6 +23,7 @@ def cluster(*nodes, hosts=None, dead=()):
         {
             "Alive": index not in dead,
             "NodeID": str(index),
+            "RayletSocketName": "",
             "NodeManagerHostname": hosts[index] if hosts else "here",
             "Resources": {"memory": 8 * GIB, **resources},
         }

@@ -10,13 +10,14 @@ import logging
 import math
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ ANSWER_SECONDS = 120.0  # a mailbox that is silent for so long is lost
 STARTS_IN_FOLDER = Path("/tmp")  # the path of a Unix socket is short: $TMPDIR may be too long
 HTTP2_SETTINGS = b"\x04"
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + HTTP2_SETTINGS + bytes(5)
+RETRIED = "its worker was lost; it goes on from its last checkpoint, if any"
 STORAGE_RECORD = "storage.json"
 
 
@@ -111,6 +113,9 @@ def connected(address: str | None, storage: Path | None) -> Iterator["RayLaunche
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with ExitStack() as held:
+        # From a thread of its own Ray prints what it thinks of lost workers, to standard output.
+        nowhere = held.enter_context(open(os.devnull, "w"))
+        held.enter_context(redirect_stdout(nowhere))
         if address is None:
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             folder = tempfile.mkdtemp(prefix="wtie-ray-", dir=STARTS_IN_FOLDER)
@@ -191,6 +196,9 @@ class RayLauncher:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self.nodes: list[dict[str, float]] = [node["Resources"] for node in nodes]
         self.own_node: str = ray.get_runtime_context().get_node_id()
+        self.raylet_path = next(
+            node["RayletSocketName"] for node in nodes if node["NodeID"] == self.own_node
+        )
         hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in nodes}
         others = sorted(set(hosts.values()) - {hosts[self.own_node]})
         if others and storage is None:
@@ -255,31 +263,32 @@ class RayLauncher:
         failures: list[CellFailure] = []
         ending = False
         try:
-            while running or (waiting and not ending):
-                if stop.signal_number is not None and not ending:
-                    ending = True
-                    observe({"kind": "stopping"})
-                    mailbox.stop.remote()
-                while waiting and len(running) < num_workers and not ending:
-                    spec = waiting.pop(0)
-                    running[self._submit(spec, num_workers, mailbox, sent)] = spec
-                ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-                for event in ray.get(mailbox.take.remote(), timeout=ANSWER_SECONDS):
-                    if event["kind"] == "started" and event["cell"] in started:
-                        text = "its worker was lost; it goes on from its last checkpoint, if any"
-                        observe({"kind": "warning", "cell": event["cell"], "text": text})
-                    started.add(event["cell"])
-                    observe(event)
-                for task in ended:
-                    spec = running.pop(task)
-                    failure = self._settle(task, spec, observe)
-                    if failure is not None and stop.signal_number is None and not ending:
-                        failures.append(failure)
-                        if fail_fast:
-                            ending = True
-                            observe({"kind": "stopping"})
-                            mailbox.stop.remote()
-        except ray.exceptions.RayError as error:
+            with self._raylet() as raylet:
+                while running or (waiting and not ending):
+                    if select.select([raylet], [], [], 0)[0]:
+                        raise ConnectionError("its part on this machine has ended")
+                    if stop.signal_number is not None and not ending:
+                        ending = True
+                        observe({"kind": "stopping"})
+                        mailbox.stop.remote()
+                    while waiting and len(running) < num_workers and not ending:
+                        spec = waiting.pop(0)
+                        running[self._submit(spec, num_workers, mailbox, sent)] = spec
+                    ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+                    for event in ray.get(mailbox.take.remote(), timeout=ANSWER_SECONDS):
+                        if event["kind"] == "started" and event["cell"] in started:
+                            observe({"kind": "warning", "cell": event["cell"], "text": RETRIED})
+                        started.add(event["cell"])
+                        observe(event)
+                    for task in ended:
+                        failure = self._settle(task, running.pop(task), observe)
+                        if failure is not None and stop.signal_number is None and not ending:
+                            failures.append(failure)
+                            if fail_fast:
+                                ending = True
+                                observe({"kind": "stopping"})
+                                mailbox.stop.remote()
+        except (ray.exceptions.RayError, ConnectionError) as error:
             if stop.signal_number is None:
                 raise WtieError(
                     f"the Ray cluster was lost: {_first_line(error)}",
@@ -288,6 +297,15 @@ class RayLauncher:
         if stop.signal_number is not None:
             raise Interrupted(stop.signal_number)
         return failures
+
+    def _raylet(self) -> socket.socket:
+        """Connect to this node's part of Ray, which ends the connection only when it ends.
+
+        Some seconds after that Ray ends our process, without a word.
+        """
+        raylet = socket.socket(socket.AF_UNIX)
+        raylet.connect(self.raylet_path)
+        return raylet
 
     def _send_data(self, specs: Sequence[CellSpec]) -> dict[str, tuple[str, list[Any]]]:
         """Put the prepared data of all cells into the object store, each once, by its folder.
