@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo "could not create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation \
-		-e '.[corpora,dev,mt,report]'
+		-e '.[corpora,dev,mt,ray,report]'
 	@touch $@
 
 install: $(INSTALLED) ## Create .venv and install what everything needs, at pinned versions

@@ -4,6 +4,7 @@ An option's name, help and checks live here; what a command does with the value 
 command. A value that cannot be meant raises `UsageError` naming the option.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from tyro_cli.errors import NothingMatched, UsageError
 
 if TYPE_CHECKING:
     from tyro_cli.config.loading import LoadedExperiment
+    from tyro_cli.experiments.launchers.choice import LauncherChoice
 
 AUTO = "auto"
 RUNS_ROOT = Path("runs")
@@ -48,6 +50,34 @@ ThreadsOption = Annotated[
         "its first start.",
     ),
 ]
+LauncherOption = Annotated[
+    str,
+    typer.Option(
+        "--launcher",
+        metavar="NAME",
+        help="What runs the cells: local (processes here) or ray (tasks of a Ray cluster; extra "
+        "`ray`).",
+    ),
+]
+LAUNCHERS = ("local", "ray")
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="The Ray cluster: HOST:PORT of its head, or auto for the one that was started here. "
+        "Default: RAY_ADDRESS, or else Ray is started on this machine.",
+    ),
+]
+StorageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--storage",
+        metavar="FOLDER",
+        help="With Ray: where a cell keeps checkpoints on the machine that trains it; one that all "
+        "share lets a cell go on elsewhere. Default: the run folder.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
 DEVICES = ("auto", "cpu", "cuda")
 JsonOption = Annotated[
@@ -59,6 +89,29 @@ def check_device(device: str) -> None:
     """Raise `UsageError` where a device is none that there could be."""
     if device not in DEVICES:
         raise UsageError(f"--device {device!r} is unknown", f"one of {', '.join(DEVICES)}")
+
+
+def choose_launcher(name: str, address: str | None, storage: Path | None) -> "LauncherChoice":
+    """Return which launcher was asked for.
+
+    Raises:
+        UsageError: There is none of that name, it takes no such option, or Ray is not installed.
+        DeviceError: Nothing answers at the address.
+    """
+    from tyro_cli.experiments.launchers.choice import LauncherChoice
+
+    if name == "local":
+        for option, value in (("--ray-address", address), ("--storage", storage)):
+            if value is not None:
+                raise UsageError(f"{option} says nothing to --launcher local", "add --launcher ray")
+        return LauncherChoice()
+    if name != "ray":
+        raise UsageError(f"--launcher {name!r} is unknown", f"one of {', '.join(LAUNCHERS)}")
+    from tyro_cli.experiments.launchers.ray import check_ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    check_ray(address)
+    return LauncherChoice("ray", address, storage)
 
 
 def checked_overrides(words: list[str] | None) -> list[str]:

@@ -13,14 +13,18 @@ import typer
 from tyro_cli.cli.options import (
     AUTO,
     RUNS_ROOT,
+    AddressOption,
     DeviceOption,
     JsonOption,
+    LauncherOption,
     OutOption,
     Overrides,
+    StorageOption,
     ThreadsOption,
     WorkersOption,
     check_device,
     checked_overrides,
+    choose_launcher,
     parse_count,
 )
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
@@ -57,6 +61,9 @@ def sweep(
     workers: WorkersOption = AUTO,
     threads: ThreadsOption = AUTO,
     device: DeviceOption = AUTO,
+    launcher: LauncherOption = "local",
+    ray_address: AddressOption = None,
+    storage: StorageOption = None,
     out: OutOption = RUNS_ROOT,
     yes: Annotated[
         bool, typer.Option("--yes", help="Train also a grid of more than 500 cells.")
@@ -90,6 +97,7 @@ def sweep(
         fail_fast=fail_fast,
         retry_failed=retry_failed,
         confirmed=yes or dry_run,
+        launcher=choose_launcher(launcher, ray_address, storage),
         command=["wtie", *sys.argv[1:]],
         console=progress_console(),
     )

@@ -47,7 +47,7 @@ def open_or_make(
     try:
         return open_entry(folder)
     except StorageError:  # not there, or damaged: which of them is decided under the lock
-        with _waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
+        with waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
             if not _is_usable(folder, open_entry, on_progress):
                 make_entry(folder)
         return open_entry(folder)
@@ -75,7 +75,7 @@ def _is_usable(
 
 
 @contextmanager
-def _waiting_lock(
+def waiting_lock(
     path: Path, on_progress: Callable[[str], None], should_stop: Callable[[], None]
 ) -> Iterator[None]:
     """Own a cache entry; wait, hearing signals, while another process owns it.

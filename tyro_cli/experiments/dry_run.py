@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.experiments.limits import WORKER_BYTES, choose_workers
+from tyro_cli.experiments.launchers.choice import LauncherChoice
+from tyro_cli.experiments.limits import WORKER_BYTES
 from tyro_cli.experiments.live import duration
 from tyro_cli.experiments.run import (
     Start,
@@ -50,6 +51,7 @@ def dry_run(
     out: Path,
     fresh: bool,
     allow_numeric_drift: bool,
+    launcher: LauncherChoice,
     command: list[str],
     console: "Console",
 ) -> DryRun:
@@ -74,9 +76,13 @@ def dry_run(
         to_come = most_to_come(plan, missing)
         at_most = [*missing, *to_come]
         largest, memory = largest_arm(ready, at_most)
-        num_workers = choose_workers(workers, len(at_most), memory, ready.device, largest)
+        with launcher.opened(len(at_most)) as carrier:
+            num_workers = carrier.choose_workers(
+                workers, len(at_most), memory, ready.device, largest
+            )
+            share = carrier.share_cores(num_workers)
         num_threads = choose_threads(
-            ready, threads, num_workers, fresh=fresh, allow_drift=allow_numeric_drift
+            ready, threads, share, fresh=fresh, allow_drift=allow_numeric_drift
         )
         from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
 

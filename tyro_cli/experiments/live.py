@@ -99,7 +99,7 @@ class LiveView:
     def handle(self, event: dict[str, Any]) -> None:
         """Take one event of a worker or launcher."""
         kind, cell = event["kind"], event.get("cell", "")
-        now = time.monotonic()
+        now = event.get("seconds", time.monotonic())  # from afar several events come at once
         if kind == "started":
             self.lines[cell] = CellLine(event["total_steps"], event["batch_tokens"])
             self._say(f"{cell}: started")

@@ -19,14 +19,10 @@ from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.evaluation.quality import check_sacrebleu
 from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.local import CellFailure, run_locally
+from tyro_cli.experiments.launchers.choice import Launcher, LauncherChoice
+from tyro_cli.experiments.launchers.local import CellFailure
 from tyro_cli.experiments.launchers.torchrun import check_world, run_together
-from tyro_cli.experiments.limits import (
-    WORKER_BYTES,
-    available_cores,
-    check_disk,
-    choose_workers,
-)
+from tyro_cli.experiments.limits import WORKER_BYTES, check_disk
 from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
@@ -153,6 +149,7 @@ def train_experiment(
     out: Path,
     fresh: bool,
     allow_numeric_drift: bool,
+    launcher: LauncherChoice,
     command: list[str],
     console: "Console",
     world: World,
@@ -170,6 +167,7 @@ def train_experiment(
         out: The folder of runs.
         fresh: Move an existing run folder aside first.
         allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
+        launcher: What carries the cells to where they are trained.
         command: The command line, for the manifest and the message that says how to resume.
         console: Where progress is shown (stderr).
         world: Our place, rank 0, among the processes that torchrun started. Where there are
@@ -201,14 +199,16 @@ def train_experiment(
             cells = open_cells(plan, fresh=fresh)
             missing = [c for c in cells if fresh or read_result(c.folder, c.cell_id) is None]
             at_most = [*missing, *most_to_come(plan, missing)]
-            num_workers = _choose_workers(ready, at_most, workers, world)
+            carrier = held.enter_context(launcher.opened(len(at_most)))
+            num_workers = _choose_workers(ready, at_most, workers, world, carrier)
             ledgers = [ready.ledgers[cell.arm] for cell in at_most]
-            check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
+            if launcher.storage is None:
+                check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
                 ready,
                 threads,
-                num_workers * world.local_size,
+                carrier.share_cores(num_workers * world.local_size),
                 fresh=fresh,
                 allow_drift=allow_numeric_drift,
                 processes=world.size,
@@ -241,7 +241,7 @@ def train_experiment(
                     if world.size > 1:
                         failures += run_together(specs, world, view.handle, stop)
                     else:
-                        failures += run_locally(specs, num_workers, view.handle, stop)
+                        failures += carrier.run(specs, num_workers, view.handle, stop)
                 tried += missing
                 cells = open_cells(plan)
                 missing = [
@@ -305,7 +305,9 @@ def disk_bytes(missing: Sequence[Ledger], num_workers: int) -> int:
     return int(CHECKPOINT_SLACK * (sum(finished) + sum(running[-num_workers:])))
 
 
-def _choose_workers(ready: Start, missing: list[Cell], asked: int | None, world: World) -> int:
+def _choose_workers(
+    ready: Start, missing: list[Cell], asked: int | None, world: World, launcher: Launcher
+) -> int:
     """Return the cells at once that fit; of several processes each holds the whole model.
 
     Raises:
@@ -313,7 +315,7 @@ def _choose_workers(ready: Start, missing: list[Cell], asked: int | None, world:
     """
     largest, memory_bytes = largest_arm(ready, missing)
     if world.size == 1:
-        return choose_workers(asked, len(missing), memory_bytes, ready.device, largest)
+        return launcher.choose_workers(asked, len(missing), memory_bytes, ready.device, largest)
     arms = {cell.arm: ready.plan.arms[cell.arm].settings for cell in ready.plan.cells}
     check_world(world, arms, ready.device)
     if asked not in (None, 1):
@@ -325,19 +327,19 @@ def _choose_workers(ready: Start, missing: list[Cell], asked: int | None, world:
     if ready.device == "cpu":
         memory_bytes = memory_bytes * world.local_size + WORKER_BYTES * (world.local_size - 1)
         largest += f", {world.local_size} processes"
-    return choose_workers(1, len(missing), memory_bytes, ready.device, largest)
+    return launcher.choose_workers(1, len(missing), memory_bytes, ready.device, largest)
 
 
 def choose_threads(
     ready: Start,
     asked: int | None,
-    num_workers: int,
+    share: int,
     *,
     fresh: bool,
     allow_drift: bool,
     processes: int = 1,
 ) -> int:
-    """Return the threads of a worker: the run's own, or asked for, or cores shared out.
+    """Return the threads of a worker: the run's own, or asked for, or its share of the cores.
 
     Raises:
         RunFolderError: If the run was started with another number, on another device or with
@@ -363,4 +365,4 @@ def choose_threads(
         )
     if asked is not None:
         return asked
-    return int(threads or max(1, available_cores() // num_workers))
+    return int(threads or share)

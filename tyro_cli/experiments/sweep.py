@@ -16,8 +16,9 @@ from tyro_cli.config.studies import Point, load_study
 from tyro_cli.config.tuning import grid_settings
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.local import CellFailure, run_locally
-from tyro_cli.experiments.limits import WORKER_BYTES, check_disk, choose_workers
+from tyro_cli.experiments.launchers.choice import Launcher, LauncherChoice
+from tyro_cli.experiments.launchers.local import CellFailure
+from tyro_cli.experiments.limits import WORKER_BYTES, check_disk
 from tyro_cli.experiments.live import LiveView, duration
 from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
@@ -59,6 +60,7 @@ class SweepRequest:
         fail_fast: Stop at the first failure.
         retry_failed: Move diverged cells aside and train them again.
         confirmed: Train also a grid of more than `MOST_CELLS` cells.
+        launcher: What carries the cells to where they are trained.
         command: The command line.
         console: Where progress is shown (stderr).
     """
@@ -73,6 +75,7 @@ class SweepRequest:
     fail_fast: bool
     retry_failed: bool
     confirmed: bool
+    launcher: LauncherChoice
     command: list[str]
     console: "Console"
 
@@ -110,6 +113,7 @@ class _Ready:
     cells: tuple[StudyCell, ...]
     missing: tuple[StudyCell, ...]
     to_come: tuple[StudyCell, ...]
+    launcher: Launcher
     num_workers: int
     has_search: bool
 
@@ -125,7 +129,7 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
     with polled_signals() as stop, ExitStack() as held:
         stop.last_words = f"ended at once; go on with: {again}\n"
         try:
-            ready = _prepare(request, stop)
+            ready = _prepare(request, stop, held)
             plan, missing = ready.plan, ready.missing
             held.enter_context(owned(plan.folder, f"study {plan.folder.name}"))
             for start in plan.starts:
@@ -145,7 +149,7 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                 )
                 specs = [_spec(one, *opened[one.start.plan.run_folder]) for one in missing]
                 with LiveView(request.console, len(specs)) as view:
-                    failures += run_locally(
+                    failures += ready.launcher.run(
                         specs,
                         ready.num_workers,
                         view.handle,
@@ -194,8 +198,11 @@ def _status(one: StudyCell) -> str | None:
     return None if result is None else str(result.get("status"))
 
 
-def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
-    """Find out whether the request can be carried out; nothing is written but the cache."""
+def _prepare(request: SweepRequest, stop: StopRequest, held: ExitStack) -> _Ready:
+    """Find out whether the request can be carried out; nothing is written but the cache.
+
+    The launcher stays open for as long as `held` does.
+    """
     loaded = load_study(request.study_path, request.overrides)
     num_cells = sum(_num_cells(point, len(loaded.seeds)) for point in loaded.points)
     if num_cells > MOST_CELLS and not request.confirmed:
@@ -223,9 +230,11 @@ def _prepare(request: SweepRequest, stop: StopRequest) -> _Ready:
     at_most = (*missing, *to_come)
     memory, largest = _largest(at_most)
     device = plan.starts[0].device
-    num_workers = choose_workers(request.workers, len(at_most), memory, device, largest)
-    check_disk(plan.folder, _disk_bytes(at_most, num_workers))
-    return _Ready(plan, cells, missing, to_come, num_workers, has_search)
+    launcher = held.enter_context(request.launcher.opened(len(at_most)))
+    num_workers = launcher.choose_workers(request.workers, len(at_most), memory, device, largest)
+    if request.launcher.storage is None:
+        check_disk(plan.folder, _disk_bytes(at_most, num_workers))
+    return _Ready(plan, cells, missing, to_come, launcher, num_workers, has_search)
 
 
 def _num_cells(point: Point, num_seeds: int) -> int:
@@ -257,7 +266,8 @@ def _open(request: SweepRequest, ready: _Ready) -> dict[Path, tuple[dict[str, An
     """Open the study's folder and every run folder; return each run's manifest and threads."""
     plan = ready.plan
     opened = {}
-    all_threads = [_threads(request, start, ready.num_workers) for start in plan.starts]
+    share = ready.launcher.share_cores(ready.num_workers)
+    all_threads = [_threads(request, start, share) for start in plan.starts]
     for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
         manifest = open_run_folder(
             start.plan,
@@ -277,9 +287,9 @@ def _spec(one: StudyCell, manifest: dict[str, Any], threads: int) -> CellSpec:
     return cell_spec(one.start, one.cell, manifest, threads, False, one.point.label)
 
 
-def _threads(request: SweepRequest, start: Start, num_workers: int) -> int:
+def _threads(request: SweepRequest, start: Start, share: int) -> int:
     try:
-        return choose_threads(start, request.threads, num_workers, fresh=False, allow_drift=False)
+        return choose_threads(start, request.threads, share, fresh=False, allow_drift=False)
     except RunFolderError as error:
         raise RunFolderError(error.message, "leave --threads and --device out") from None
 
@@ -289,8 +299,8 @@ def dry_sweep(request: SweepRequest) -> dict[str, Any]:
 
     Time is estimated from a few steps of each distinct model, measured now.
     """
-    with polled_signals() as stop:
-        ready = _prepare(request, stop)
+    with polled_signals() as stop, ExitStack() as held:
+        ready = _prepare(request, stop, held)
         seconds = _training_seconds(request, ready, stop)
     missing = ready.missing
     at_most = (*missing, *ready.to_come)
@@ -327,7 +337,8 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
         settings = one.start.plan.arms[one.cell.arm].settings
         key = f"{settings.model} {settings.training.batch_tokens} {one.start.data.vocab_size}"
         if key not in step_seconds:
-            threads = _threads(request, one.start, ready.num_workers)
+            share = ready.launcher.share_cores(ready.num_workers)
+            threads = _threads(request, one.start, share)
             step_seconds[key] = measure_step_seconds(
                 settings, one.start.data, one.start.device, one.start.precision, threads
             )

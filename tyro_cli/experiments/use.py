@@ -30,6 +30,7 @@ from tyro_cli.evaluation.perplexity import SplitScores, split_scores, sweep_nats
 from tyro_cli.evaluation.signatures import metric_signature
 from tyro_cli.evaluation.translation import pair_nats
 from tyro_cli.experiments.identity import PROTOCOL
+from tyro_cli.experiments.launchers.ray import STORAGE_RECORD
 from tyro_cli.experiments.limits import available_cores
 from tyro_cli.ledger.parameters import count_parameters
 from tyro_cli.models.language_model import LanguageModel, build_model
@@ -269,9 +270,12 @@ def load_cell(run: RunRecords, cell: CellRecord, checkpoint: str) -> tuple[Setti
     try:
         verify_manifest(path)
     except StorageError as error:
+        elsewhere = cell.folder / STORAGE_RECORD
         raise StorageError(
             f"there is no usable {checkpoint} checkpoint: {error.message}",
-            f"train the cell again: move {cell.folder} away and run the same command",
+            f"{elsewhere} names the folder that holds them: copy its `checkpoints` to {cell.folder}"
+            if elsewhere.exists()
+            else f"train the cell again: move {cell.folder} away and run the same command",
         ) from error
     _check_size(path / MODEL, settings, vocab_size, source_vocab_size)
     context_length = settings.data.context_length

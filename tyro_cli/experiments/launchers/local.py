@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import tyro_cli
 from tyro_cli.errors import Interrupted
+from tyro_cli.experiments.limits import available_cores, choose_workers
 from tyro_cli.experiments.specs import CellSpec
 from tyro_cli.storage.system import make_folder, storage_errors
 from tyro_cli.training.signals import StopRequest
@@ -92,8 +93,7 @@ def run_locally(
     def end_at_once() -> None:
         for worker in running.values():
             worker.process.kill()
-        if sys.stderr.isatty():
-            os.write(2, SHOW_CURSOR)  # the live table has hidden it
+        show_cursor()
 
     def pass_on(signal_number: int) -> None:
         observe({"kind": "stopping"})
@@ -138,6 +138,38 @@ def run_locally(
     if stop.signal_number is not None:
         raise Interrupted(stop.signal_number)
     return failures
+
+
+class LocalLauncher:
+    """Cells on this machine; see `choice.Launcher`."""
+
+    def choose_workers(
+        self, asked: int | None, num_cells: int, cell_bytes: int, device: str, cells: str
+    ) -> int:
+        """Return how many cells run at once."""
+        return choose_workers(asked, num_cells, cell_bytes, device, cells)
+
+    def share_cores(self, num_workers: int) -> int:
+        """Return the threads of each of so many cells."""
+        return max(1, available_cores() // num_workers)
+
+    def run(
+        self,
+        specs: Sequence[CellSpec],
+        num_workers: int,
+        observe: Callable[[Event], None],
+        stop: StopRequest,
+        *,
+        fail_fast: bool = False,
+    ) -> list[CellFailure]:
+        """Run the cells and return those that failed."""
+        return run_locally(specs, num_workers, observe, stop, fail_fast=fail_fast)
+
+
+def show_cursor() -> None:
+    """Show the cursor of a terminal again, which the live table has hidden."""
+    if sys.stderr.isatty():
+        os.write(2, SHOW_CURSOR)
 
 
 def _start(spec: CellSpec, events: "queue.SimpleQueue[Event]") -> _Worker:
