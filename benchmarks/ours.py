@@ -211,8 +211,9 @@ def plain_loss(model: LanguageModel, inputs: Tensor, targets: Tensor, dtype: tor
     return F.cross_entropy(logits.float(), targets.flatten())
 
 
-def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def flash_attention(query: Tensor, key: Tensor, value: Tensor, mask: None) -> Tensor:
     """Return causal attention by torch's fused kernel."""
+    assert mask is None, "a language model is causal"
     return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
 

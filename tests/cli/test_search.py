@@ -9,8 +9,7 @@ from tests.analysis.fake_runs import edit_json
 from tests.end_to_end.workplace import results
 from tests.faults.cells import SmallRun, deterministic
 from tyro_cli.errors import CellFailed
-from tyro_cli.experiments import run as running
-from tyro_cli.experiments import sweep as sweeping
+from tyro_cli.experiments.launchers import local
 from tyro_cli.experiments.launchers.local import CellFailure
 from tyro_cli.experiments.worker import run_cell
 
@@ -57,8 +56,7 @@ def kept(tmp_path_factory):
 @pytest.fixture
 def here(monkeypatch, small):
     launcher = Here()
-    monkeypatch.setattr(running, "run_locally", launcher)
-    monkeypatch.setattr(sweeping, "run_locally", launcher)
+    monkeypatch.setattr(local, "run_locally", launcher)
     monkeypatch.setenv("WTIE_CACHE", str(small.config.parent / "cache"))
     return launcher
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.data.texts import write_pairs
 from tests.end_to_end.workplace import REPOSITORY
 from tyro_cli.cli.app import main
 from tyro_cli.config.loading import load_experiment
@@ -13,6 +14,7 @@ from tyro_cli.experiments.confounds import check_confounds
 from tyro_cli.ledger.ledger import expected_saving, ledger_of, savings
 from tyro_cli.ledger.matching import solve_matches
 from tyro_cli.models.language_model import build_model
+from tyro_cli.models.translation_model import build_translation_model
 from tyro_cli.models.tying import unique_parameters
 
 CONFIGURATIONS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -28,6 +30,14 @@ def path(request):
 def test_there_are_configurations():
     names = {path.name for path in CONFIGURATIONS}
     assert {"quickstart.yaml", "wikitext2.yaml", "wikitext2-bpe.yaml"} <= names
+
+
+def built(settings):
+    """Return the untrained model of an arm, with a small vocabulary."""
+    length = settings.data.context_length
+    if settings.task == "translation":
+        return build_translation_model(settings.model, SMALL_V, SMALL_V, length, seed=0)
+    return build_model(settings.model, SMALL_V, length, seed=0)
 
 
 def head_of(path):
@@ -50,7 +60,7 @@ def test_every_point_of_a_study_loads_counts_and_builds(study):
         check_confounds(point.loaded)
         for arm in solve_matches(point.loaded.arms, SMALL_V).values():
             settings = arm.arm.settings
-            model = build_model(settings.model, SMALL_V, settings.data.context_length, seed=0)
+            model = built(settings)
             assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
 
 
@@ -64,18 +74,22 @@ def test_it_counts(path, capsys):
     assert {name: arm["ledger"]["total"] for name, arm in record["arms"].items()} == {
         name: ledger.total for name, ledger in ledgers.items()
     }
-    saving = expected_saving(arms["untied"].settings, arms["tied"].settings, record["vocab_size"])
-    assert saving == record["vocab_size"] * loaded.experiment.model.d_model
-    assert savings(ledgers["untied"], ledgers["tied"]) == saving
+    matrix = record["vocab_size"] * loaded.experiment.model.d_model
+    expected = {"tied": matrix, "in-out": matrix, "three-way": 2 * matrix}
+    baseline = loaded.experiment.baseline
+    assert expected.keys() & arms.keys()
+    for name in expected.keys() & arms.keys():
+        saving = expected_saving(arms[baseline].settings, arms[name].settings, record["vocab_size"])
+        assert savings(ledgers[baseline], ledgers[name]) == saving == expected[name]
 
 
 def test_it_builds(path):
     loaded = load_experiment(path)
     for arm in solve_matches(loaded.arms, SMALL_V).values():
         settings = arm.arm.settings
-        model = build_model(settings.model, SMALL_V, settings.data.context_length, seed=0)
+        model = built(settings)
         assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
-        assert (model.head is None) == (settings.model.tying == "in-out")
+        assert (model.head is None) == (settings.model.tying != "none")
 
 
 @pytest.mark.slow
@@ -92,9 +106,16 @@ def test_it_trains_on_a_corpus_of_its_kind(path, place):
         "data.corpus=" + (_as_hub_dataset(place) if corpus.startswith("hf:") else "corpus"),
         "data.tokenizer={kind: word}" if kind == "word" else "data.tokenizer.vocab_size=260",
     ]
+    if loaded.experiment.task == "translation":
+        write_pairs(place.folder / "pairs")
+        small[5:] = ["evaluation={every_steps: 1, beam_size: 2}", "data.corpus=pairs"]
+        small += ["data.tokenizer={kind: byte}", "data.languages={source: en, target: de}"]
+        small += ["data.splits={train: train, valid: valid, test: test}"]
+        small += ["data.context_length=64", "training.batch_tokens=128"]
     done = place.wtie("train", "--config", path, "--seeds", "0", *small)
     assert done.exit_code == 0, done.stderr
-    assert "Verdict on tied against untied: one pair" in done.stdout
+    arm = [name for name in loaded.arms if name != loaded.experiment.baseline][0]
+    assert f"Verdict on {arm} against {loaded.experiment.baseline}: one pair" in done.stdout
 
 
 def _as_hub_dataset(place) -> str:

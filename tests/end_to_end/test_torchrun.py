@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from torch.distributed import TCPStore
 
 from tests.end_to_end.workplace import (
@@ -25,6 +26,10 @@ from tests.end_to_end.workplace import (
     kill,
     wait_until,
 )
+from tyro_cli.config.schema import Settings
+from tyro_cli.errors import ConfigurationError
+from tyro_cli.experiments.launchers.torchrun import check_world
+from tyro_cli.training.world import World
 
 pytestmark = pytest.mark.slow
 
@@ -284,9 +289,31 @@ def test_a_world_that_does_not_divide_the_batch_is_a_configuration_error(place):
     assert not place.runs.exists()
 
 
-@pytest.mark.parametrize("words", [(*ONE_ARM, "--dry-run"), ("sweep", "--config", "a.yaml")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*ONE_ARM, "--dry-run"),
+        (*ONE_ARM, "--launcher", "ray"),
+        ("sweep", "--config", "a.yaml"),
+    ],
+)
 def test_what_one_process_does_is_refused(place, words):
     assert_told(Ranks(place, *words).finish()[0], 2, "is one process, torchrun started 2")
+
+
+def test_a_cell_that_translates_is_refused():
+    settings = Settings.model_validate(yaml.safe_load(TRANSLATION))
+    with pytest.raises(ConfigurationError, match="trained by one process, not by 2") as caught:
+        check_world(World(rank=0, size=2), {"none": settings}, "cpu")
+    assert caught.value.remedy.startswith("leave torchrun out")
+
+
+TRANSLATION = """
+task: translation
+data: {corpus: kjv-web, tokenizer: {kind: byte}, context_length: 8}
+model: {d_model: 16, num_layers: 1, num_heads: 2}
+training: {budget: {steps: 1}, batch_tokens: 32, optimizer: {learning_rate: 0.01}}
+"""
 
 
 def test_several_cells_at_once_are_refused(place):

@@ -13,7 +13,7 @@ from tyro_cli.training.signals import StopRequest
 
 @pytest.fixture(autouse=True)
 def _no_corpus(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "prepare_data", lambda *_, **__: prepared_data(tmp_path))
+    monkeypatch.setattr(run, "prepare", lambda *_, **__: prepared_data(tmp_path))
 
 
 def start(tmp_path, *overrides: str, device: str = "cpu") -> tuple[Start, list[str]]:
@@ -68,7 +68,7 @@ def test_the_cost_is_measured():
 def test_a_gpu_that_is_not_there_is_told_before_any_data_is_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     prepared = []
-    monkeypatch.setattr(run, "prepare_data", lambda *_, **__: prepared.append(True))
+    monkeypatch.setattr(run, "prepare", lambda *_, **__: prepared.append(True))
     with pytest.raises(DeviceError, match="--device cuda: torch sees no GPU here") as caught:
         start(tmp_path, device="cuda")
     assert prepared == []

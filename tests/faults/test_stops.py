@@ -23,7 +23,7 @@ from tyro_cli.errors import Diverged, Interrupted, LockHeld
 from tyro_cli.experiments import worker
 from tyro_cli.storage.checkpoints import list_checkpoints
 from tyro_cli.storage.manifests import verify_manifest
-from tyro_cli.training import loop
+from tyro_cli.training import tasks
 from tyro_cli.training.loop import Trainer
 
 NAME = "tied/seed-0"
@@ -177,7 +177,7 @@ def spoil_gradient(monkeypatch, step: int) -> None:
 
 
 def spoil_evaluation(monkeypatch, step: int) -> None:
-    sweep, evaluations = loop.sweep_nats, 0
+    sweep, evaluations = tasks.sweep_nats, 0
 
     def spoiled(*arguments: Any, **options: Any) -> Any:
         nonlocal evaluations
@@ -187,7 +187,7 @@ def spoil_evaluation(monkeypatch, step: int) -> None:
             nats[7] = float("nan")
         return nats
 
-    monkeypatch.setattr(loop, "sweep_nats", spoiled)
+    monkeypatch.setattr(tasks, "sweep_nats", spoiled)
 
 
 @pytest.mark.parametrize(

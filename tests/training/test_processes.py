@@ -144,7 +144,7 @@ def first_step(folder: Path, processes: Processes, monkeypatch, **model) -> tupl
     trainer = Trainer(context)
     with monkeypatch.context() as patch:
         patch.setattr(layers.Dropout, "__init__", keep)
-        loss = trainer._accumulate(trainer.batches.batch(0))
+        loss = trainer._accumulate(trainer.task.batch(0))
     loss = processes.add_gradients(trainer.model.parameters(), loss)
     return keys, loss, {name: p.grad for name, p in trainer.model.named_parameters()}
 

@@ -87,6 +87,8 @@ def train(
         follow(world)
         return
     with _leading(world):
+        if launcher != "local":
+            refuse_torchrun(f"wtie train --launcher {launcher}", "leave torchrun out")
         check_device(device)
         loaded = load_checked(config, checked_overrides(overrides))
         from tyro_cli.config.seeds import parse_seeds

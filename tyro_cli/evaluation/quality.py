@@ -6,6 +6,7 @@ the analysis computes the BLEU of any exchange of sentences between two arms wit
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def check_sacrebleu() -> None:
         DataError: Names the extra.
     """
     try:
-        import sacrebleu  # noqa: F401
+        import_module("sacrebleu")
     except ImportError as error:
         raise DataError(
             f"translation is scored by a package that is not installed ({error.name})",

@@ -37,10 +37,16 @@ def check_world(world: World, arms: Mapping[str, Settings], device: str) -> None
         device: `cpu` or `cuda`.
 
     Raises:
-        ConfigurationError: If `WORLD_SIZE` does not divide the windows of a batch.
+        ConfigurationError: If `WORLD_SIZE` does not divide the windows of a batch, or the arms
+            translate.
         DeviceError: If there are fewer GPUs than processes.
     """
     for name, settings in arms.items():
+        if settings.task == "translation":
+            raise ConfigurationError(
+                f"WORLD_SIZE: a cell that translates is trained by one process, not by {world.size}",
+                "leave torchrun out; --workers trains several cells at once",
+            )
         batch_tokens, context = settings.training.batch_tokens, settings.data.context_length
         windows = batch_tokens // context
         if windows % world.size:
