@@ -114,7 +114,7 @@ def test_it_trains_on_a_corpus_of_its_kind(path, place):
         small += ["data.context_length=64", "training.batch_tokens=128"]
     done = place.wtie("train", "--config", path, "--seeds", "0", *small)
     assert done.exit_code == 0, done.stderr
-    arm = [name for name in loaded.arms if name != loaded.experiment.baseline][0]
+    arm = next(name for name in loaded.arms if name != loaded.experiment.baseline)
     assert f"Verdict on {arm} against {loaded.experiment.baseline}: one pair" in done.stdout
 
 

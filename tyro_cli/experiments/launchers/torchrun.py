@@ -44,7 +44,7 @@ def check_world(world: World, arms: Mapping[str, Settings], device: str) -> None
     for name, settings in arms.items():
         if settings.task == "translation":
             raise ConfigurationError(
-                f"WORLD_SIZE: a cell that translates is trained by one process, not by {world.size}",
+                f"WORLD_SIZE: one process trains a cell that translates, not {world.size}",
                 "leave torchrun out; --workers trains several cells at once",
             )
         batch_tokens, context = settings.training.batch_tokens, settings.data.context_length
