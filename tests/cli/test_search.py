@@ -12,6 +12,7 @@ from tyro_cli.errors import CellFailed
 from tyro_cli.experiments.launchers import local
 from tyro_cli.experiments.launchers.local import CellFailure
 from tyro_cli.experiments.worker import run_cell
+from tyro_cli.storage.locks import owned
 
 RATE = "training.optimizer.learning_rate"
 GRID = f"tune={{grid: {{{RATE}: [3e-3, 3e-2]}}, seeds: [100], budget: {{steps: 4}}}}"
@@ -21,6 +22,14 @@ WORDS = ("--threads", "1", "--workers", "1")
 def flat(text):
     """Undo the wrapping of lines."""
     return " ".join(text.split())
+
+
+def diverge(record):
+    record.update(
+        status="diverged",
+        diverged={"step": 2, "batch_sha256": "0" * 64, "what": "loss is nan"},
+        evaluations=None,
+    )
 
 
 class Here:
@@ -209,13 +218,6 @@ def test_a_diverged_trial_is_no_failure_and_no_best(trained, train, here, wtie):
     path = next(trained.glob("trials/tied/*/seed-100/result.json"))
     rate = json.loads(path.read_text())["settings"]["training"]["optimizer"]["learning_rate"]
 
-    def diverge(record):
-        record.update(
-            status="diverged",
-            diverged={"step": 2, "batch_sha256": "0" * 64, "what": "loss is nan"},
-            evaluations=None,
-        )
-
     edit_json(path, diverge)
     here.batches.clear()
     shown = train(GRID)
@@ -225,6 +227,22 @@ def test_a_diverged_trial_is_no_failure_and_no_best(trained, train, here, wtie):
     assert "1 of 2 trials of tied diverged" in flat(shown.stdout)
     other = 0.03 if rate == 0.003 else 0.003
     assert f"tied is best at learning_rate {other:g}." in flat(shown.stdout)
+
+
+def test_a_cell_at_an_arms_best_that_diverged_is_a_failure(trained, train):
+    edit_json(next(trained.glob("tuned/tied/*/seed-0/result.json")), diverge)
+    shown = train(GRID)
+    assert shown.exit_code == 1
+    assert "diverged: tied seed 0" in shown.stderr
+    assert "withheld: 1 of 1 pairs diverged" in flat(shown.stdout)
+
+
+@pytest.mark.parametrize("kind", ["trials", "tuned"])
+def test_a_run_is_not_removed_while_a_cell_of_its_search_is_in_use(trained, wtie, kind):
+    with owned(next(trained.glob(f"{kind}/tied/*/seed-*")), "cell"):
+        refused = wtie("runs", "rm", trained, "--yes")
+    assert refused.exit_code != 0
+    assert trained.exists()
 
 
 def test_where_all_share_the_baselines_best_its_cells_serve_both_contrasts(
@@ -279,6 +297,9 @@ def test_a_study_searches_at_every_point_and_shows_whether_signs_survive(
     assert [row["level width"] for row in rows] == ["8", "16"]
     assert all(row["sign"] in ("survives", "does not survive") for row in rows)
     assert rows[0]["best"] == "learning_rate 0.03"
-    again = wtie(*words)
+    for path in (tmp_path / "runs").glob("*/trials/tied/*/seed-100/result.json"):
+        if json.loads(path.read_text())["training"]["learning_rate"] == 3e-3:
+            edit_json(path, diverge)
+    again = wtie(*words, "--retry-failed")
     assert again.exit_code == 0
     assert "nothing to do" in again.stderr
