@@ -303,7 +303,9 @@ def test_what_one_process_does_is_refused(place, words):
 
 def test_a_cell_that_translates_is_refused():
     settings = Settings.model_validate(yaml.safe_load(TRANSLATION))
-    with pytest.raises(ConfigurationError, match="one process trains a cell that translates, not 2") as caught:
+    with pytest.raises(
+        ConfigurationError, match="one process trains a cell that translates, not 2"
+    ) as caught:
         check_world(World(rank=0, size=2), {"none": settings}, "cpu")
     assert caught.value.remedy.startswith("leave torchrun out")
 
