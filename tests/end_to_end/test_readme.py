@@ -12,7 +12,7 @@ from tyro_cli.cli.app import app
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```[a-z]*\n(.*?)^```$", README, re.M | re.S)
 COMMANDS = [
-    line.partition("#")[0].strip()
+    line.partition("#")[0].partition(" < ")[0].strip()
     for block in BLOCKS
     for line in block.splitlines()
     if line.startswith("wtie ")
