@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import tiny
 from tests.tiny_translation import SHAPES, SOURCE_V, TIES, settings
 from tyro_cli.config.schema import Arm, Match, ModelConfig
 from tyro_cli.ledger.ledger import COMPONENTS, expected_saving, ledger_of, savings
@@ -114,6 +115,10 @@ def test_the_saving_is_the_formula() -> None:
 )
 def test_there_is_no_formula_where_more_than_the_tie_differs(change: dict[str, Any]) -> None:
     assert expected_saving(settings(), settings(tying="three-way", **change), V) is None
+
+
+def test_there_is_no_formula_between_tasks() -> None:
+    assert expected_saving(tiny.settings(), settings(tying="in-out"), V) is None
 
 
 def test_the_rows_by_hand() -> None:
@@ -234,7 +239,7 @@ def test_without_decoder_blocks_the_encoders_can_be_matched() -> None:
 def test_activations_are_what_the_real_model_keeps(
     family: str, norm_place: str, dropout: float, precision: str
 ) -> None:
-    """The estimate counts the bytes that autograd saves, to within 5 %."""
+    """The estimate counts the bytes that autograd saves, but for masks and token numbers."""
     import torch
 
     from tyro_cli.models.layers import Dropout
@@ -260,7 +265,8 @@ def test_activations_are_what_the_real_model_keeps(
         model.hidden(tokens, lengths, tokens, dtype, Dropout(0, torch.device("cpu")))
     memory: TrainingMemory = training_memory(chosen, V, precision)  # type: ignore[arg-type]
     copies = memory.copies - 2 * V * 64 if precision == "bf16" else 0
-    assert memory.activations + copies == pytest.approx(sum(kept.values()), rel=0.05)
+    allowed = 0.01 if precision == "bf16" else 0.005
+    assert memory.activations + copies == pytest.approx(sum(kept.values()), rel=allowed)
 
 
 def test_the_search_is_part_of_the_evaluation() -> None:
@@ -269,6 +275,23 @@ def test_the_search_is_part_of_the_evaluation() -> None:
     # Keys and values of three layers, and of one while it is chosen from.
     assert memory.evaluation >= 4 * DECODING_POSITIONS * 2 * 256 * 4
     assert memory.evaluation < 1.5 * 4 * DECODING_POSITIONS * 2 * 256 * 4
+
+
+def test_the_head_sees_half_of_a_batch() -> None:
+    smaller, larger = (training_memory(settings(batch_tokens=n), V).head for n in (64, 128))
+    # A chunk of logits and a slice of its softmax; hidden states and their gradient.
+    assert larger - smaller == 32 * (2 * 4 * V + 2 * 4 * 16)
+
+
+def test_long_contexts_keep_the_probabilities_of_their_shorter_sentences() -> None:
+    def activations(context_length: int) -> int:
+        chosen = settings(batch_tokens=8192)
+        data = chosen.data.model_copy(update={"context_length": context_length})
+        return training_memory(chosen.model_copy(update={"data": data}), V).activations
+
+    # 2 heads, half of the tokens a side; 2 encoder blocks, 2 of the decoder with two attentions.
+    assert activations(1024) - activations(1023) == 4096 * 4 * 2 * (2 + 4)
+    assert activations(2048) == activations(1024)
 
 
 def test_a_source_vocabulary_of_its_own_counts() -> None:
