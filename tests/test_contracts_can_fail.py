@@ -20,6 +20,7 @@ MODEL, INITIAL = "models/language_model.py", "models/initialization.py"
 TRANSLATION = "models/translation_model.py"
 TRAINING, OPTIMIZER = "training/loop.py", "training/optimizer.py"
 CHECKPOINTS, BATCHES = "training/checkpoints.py", "data/batches.py"
+TASKS = "training/tasks.py"
 PROCESSES, TOGETHER = "training/processes.py", "tests/training/test_processes.py"
 
 BREAKS = {
@@ -98,9 +99,9 @@ BREAKS = {
         f"{CONTRACTS}::test_shared_initial_parameters_are_bit_equal",
     ),
     "batches depend on more than seed and step": (
-        TRAINING,
-        "            context.seed,\n        )",
-        "            context.seed + (self.settings.model.tying == 'none'),\n        )",
+        TASKS,
+        "            seed,\n        )",
+        "            seed + (settings.model.tying == 'none'),\n        )",
         f"{CONTRACTS}::test_the_first_batches_of_two_arms_are_equal",
     ),
     "masks depend on the arm": (
@@ -259,9 +260,9 @@ BREAKS = {
         f"{TOGETHER}::test_one_exchange_holds_every_gradient_once",
     ),
     "a share weighs as much as the batch": (
-        TRAINING,
-        "share = len(micro) / len(batch)",
-        "share = len(micro) / len(tokens)",
+        TASKS,
+        "yield MicroBatch(len(micro) / len(batch), loss)",
+        "yield MicroBatch(len(micro) / len(tokens), loss)",
         f"{TOGETHER}::test_shares_and_micro_batches_weigh_as_their_windows_do",
     ),
     "all ranks draw the same masks": (
