@@ -106,6 +106,9 @@ def test_it_trains_on_a_corpus_of_its_kind(path, place):
         "data.corpus=" + (_as_hub_dataset(place) if corpus.startswith("hf:") else "corpus"),
         "data.tokenizer={kind: word}" if kind == "word" else "data.tokenizer.vocab_size=260",
     ]
+    if loaded.experiment.tune is not None:  # two trials an arm are a search
+        small += ["tune.grid={training.optimizer.learning_rate: [1e-3, 2e-3]}"]
+        small += ["tune.budget={steps: 2}"]
     if loaded.experiment.task == "translation":
         write_pairs(place.folder / "pairs")
         small[5:] = ["evaluation={every_steps: 1, beam_size: 2}", "data.corpus=pairs"]
