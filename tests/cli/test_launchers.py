@@ -73,6 +73,7 @@ def test_an_address_at_which_something_else_answers(wtie, words, with_ray, answe
         def greet() -> None:
             connection, _ = server.accept()
             with connection:
+                connection.recv(64)
                 connection.sendall(answer)
 
         thread = threading.Thread(target=greet)
@@ -80,7 +81,7 @@ def test_an_address_at_which_something_else_answers(wtie, words, with_ray, answe
         address = f"127.0.0.1:{server.getsockname()[1]}"
         result = wtie(*words, "--launcher", "ray", "--ray-address", address)
         thread.join()
-    refused(result, f"can be reached at {address}")
+    refused(result, f"can be reached at {address}: what answers there is not Ray")
 
 
 def test_words_become_a_choice(wtie, words, with_ray, monkeypatch):

@@ -1,6 +1,7 @@
 """`wtie eval`, `wtie generate`, `wtie runs` and `wtie data` on a run that the command trained."""
 
 import json
+import shutil
 
 import pytest
 
@@ -89,3 +90,15 @@ def test_eval_refuses_a_corpus_that_has_changed(place):
     refused = place.wtie("eval", place.run_folder())
     assert_told(refused, 2, "corpus: its text", "is not the one that", "--text FILE")
     assert snapshot(place.runs) == before
+
+
+@pytest.mark.slow
+def test_checkpoints_that_lie_in_a_storage_are_asked_for_by_its_name(trained, tmp_path):
+    run = tmp_path / "copy"
+    ignored = shutil.ignore_patterns("checkpoints")
+    shutil.copytree(trained.run_folder(), run, ignore=ignored)
+    assert_told(trained.wtie("eval", run), 1, "no usable best checkpoint", "train the cell again")
+    record = run / "untied" / "seed-0" / "storage.json"
+    record.write_text('{"folder": "/elsewhere/seed-0-1"}')
+    told = trained.wtie("eval", run)
+    assert_told(told, 1, f"{record} names the folder that holds them: copy its `checkpoints`")
