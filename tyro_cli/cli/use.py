@@ -18,6 +18,14 @@ CHECKPOINTS = ("best", "last")
 
 ArmOption = Annotated[str | None, typer.Option("--arm", metavar="ARM", help="Only this arm.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="SEED", help="Only this seed.")]
+OneArmOption = Annotated[
+    str | None,
+    typer.Option("--arm", metavar="ARM", help="The arm; the baseline where not given."),
+]
+OneSeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="SEED", help="The seed; the first done where not given."),
+]
 CheckpointOption = Annotated[
     str,
     typer.Option("--checkpoint", metavar="WHICH", help="best (lowest loss on valid) or last."),
@@ -77,14 +85,8 @@ def score_columns() -> tuple["Column", ...]:
 def generate(
     run: RunArgument,
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to continue.")],
-    arm: Annotated[
-        str | None,
-        typer.Option("--arm", metavar="ARM", help="The arm; the baseline where not given."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="SEED", help="The seed; the first done where not given."),
-    ] = None,
+    arm: OneArmOption = None,
+    seed: OneSeedOption = None,
     max_tokens: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Tokens to draw.")] = 100,
     temperature: Annotated[
         float, typer.Option(metavar="NUMBER", min=0.0, help="0 takes the likeliest token.")
@@ -124,14 +126,8 @@ def generate(
 
 def translate(
     run: RunArgument,
-    arm: Annotated[
-        str | None,
-        typer.Option("--arm", metavar="ARM", help="The arm; the baseline where not given."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="SEED", help="The seed; the first done where not given."),
-    ] = None,
+    arm: OneArmOption = None,
+    seed: OneSeedOption = None,
     beam: Annotated[
         int | None,
         typer.Option(
