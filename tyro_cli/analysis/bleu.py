@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-ORDER = 4
-NUM_COUNTS = 2 + 2 * ORDER
+from tyro_cli.evaluation.quality import BLEU_COUNTS, BLEU_ORDER
+
 TRIALS = 10_000
 _TRIALS_AT_A_TIME = 500
 
@@ -39,14 +39,14 @@ class RandomisationTest:
 
 
 def corpus_bleu(sums: np.ndarray[Any, Any]) -> Floats:
-    """Return the BLEU (0 to 100) of sums of counts `[..., NUM_COUNTS]`.
+    """Return the BLEU (0 to 100) of sums of counts `[..., BLEU_COUNTS]`.
 
     Columns: length, reference's length, matching n-grams of order 1 to 4, all n-grams of order 1
     to 4. An order without n-grams, or no match at all, gives 0, as in sacrebleu.
     """
     counts = np.asarray(sums, dtype=np.float64)
     length, reference = counts[..., 0], counts[..., 1]
-    matching, possible = counts[..., 2 : 2 + ORDER], counts[..., 2 + ORDER :]
+    matching, possible = counts[..., 2 : 2 + BLEU_ORDER], counts[..., 2 + BLEU_ORDER :]
     unmatched = (matching == 0) & (possible > 0)
     # The k-th order without a match counts 1 / 2^k of one.
     smoothed = np.where(unmatched, 0.5 ** np.cumsum(unmatched, axis=-1), matching)
@@ -64,12 +64,12 @@ def randomisation_test(
     """Exchange sentences between two translations at random, and see how often BLEU differs as much.
 
     Args:
-        first: Counts `[sentences, NUM_COUNTS]` of one translation.
+        first: Counts `[sentences, BLEU_COUNTS]` of one translation.
         second: Counts of the other one, of the same sentences in the same order.
         seed: Of the exchanges.
         trials: Exchanges to draw.
     """  # noqa: E501
-    assert first.shape == second.shape and first.shape[1] == NUM_COUNTS
+    assert first.shape == second.shape and first.shape[1] == BLEU_COUNTS
     observed = float(corpus_bleu(first.sum(axis=0)) - corpus_bleu(second.sum(axis=0)))
     generator = np.random.Generator(np.random.Philox(key=seed))
     total = (first + second).sum(axis=0)

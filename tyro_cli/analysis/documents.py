@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tyro_cli.analysis.bleu import NUM_COUNTS, Counts
+from tyro_cli.analysis.bleu import Counts
 from tyro_cli.analysis.formats import Split
 from tyro_cli.errors import DamagedRecord
+from tyro_cli.evaluation.quality import BLEU_COUNTS
 
 DocumentUnit = Literal["words", "tokens"]
 
@@ -64,11 +65,11 @@ def read_document_scores(path: Path, split: Split) -> DocumentScores:
 
 
 def read_bleu_counts(path: Path, split: Split, sentences: int) -> Counts:
-    """Read one split's counts of n-grams by sentence, `[sentences, NUM_COUNTS]`."""
+    """Read one split's counts of n-grams by sentence, `[sentences, BLEU_COUNTS]`."""
     name = f"{split}_bleu"
     counts = _read_arrays(path, [name])[name]
-    if counts.shape != (sentences, NUM_COUNTS) or counts.dtype != np.int64:
-        raise damaged(path, f"{name}: {NUM_COUNTS} counts for each sentence are expected")
+    if counts.shape != (sentences, BLEU_COUNTS) or counts.dtype != np.int64:
+        raise damaged(path, f"{name}: {BLEU_COUNTS} counts for each sentence are expected")
     if (counts < 0).any():
         raise damaged(path, f"{name}: it holds counts below zero")
     return counts
