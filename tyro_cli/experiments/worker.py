@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from tyro_cli.config.schema import Settings
-from tyro_cli.data.prepared_pairs import PreparedPairs
 from tyro_cli.data.preparing import Prepared, open_entry
 from tyro_cli.errors import (
     BrokenArm,
@@ -38,6 +37,7 @@ from tyro_cli.evaluation.signatures import search_signature, signatures
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import ledger_of
+from tyro_cli.models.translation_model import TranslationModel
 from tyro_cli.models.tying import unique_parameters, verify_tie
 from tyro_cli.storage.checkpoints import checkpoint_path
 from tyro_cli.storage.files import read_json, write_bytes, write_json, write_text
@@ -48,7 +48,7 @@ from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.loop import CellContext, Trained, Trainer
 from tyro_cli.training.processes import ALONE, Processes, joined
 from tyro_cli.training.signals import polled_signals
-from tyro_cli.training.tasks import FinalScores, Model, Task
+from tyro_cli.training.tasks import FinalScores, Model, Task, Translation
 from tyro_cli.training.world import read_world
 
 RESULT_FORMAT = 1
@@ -227,15 +227,14 @@ def _translations(
     context: CellContext, task: Task, best: Model
 ) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
     """Translate valid and test, and keep the text; return its quality, and counts by sentence."""
-    data = context.data
-    if not isinstance(data, PreparedPairs):
+    if not isinstance(task, Translation) or not isinstance(best, TranslationModel):
         return None, {}
     context.report({"kind": "phase", "text": "translation"})
     quality: dict[str, Any] = {}
     counts: dict[str, np.ndarray] = {}
     make_folder(context.folder / "translations")
     for name, texts in task.translations(best, context.poll).items():
-        split = data.splits[name]
+        split = task.data.splits[name]
         write_text(
             context.folder / "translations" / f"{name}.txt", "".join(f"{t}\n" for t in texts)
         )

@@ -94,9 +94,6 @@ class Task(Protocol):
     def final_scores(self, model: Any, poll: Poll, processes: Processes) -> FinalScores:
         """Score all splits as the tables report them."""
 
-    def translations(self, model: Any, poll: Poll) -> dict[str, list[str]]:
-        """Return what the model translates of valid and test; nothing, where it does not."""
-
 
 def task_of(settings: Settings, data: Prepared, seed: int) -> Task:
     """Return the task of a cell.
@@ -189,10 +186,6 @@ class LanguageModeling:
                 for key, values in document_scores(nats, split).items():
                     final.documents[f"{name}_{key}"] = values
         return final
-
-    def translations(self, model: LanguageModel, poll: Poll) -> dict[str, list[str]]:
-        """Return nothing: a language model does not translate."""
-        return {}
 
 
 class Translation:
