@@ -56,7 +56,7 @@ test: $(INSTALLED) ## Run the quick tests (under 5 minutes, no network)
 	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
 
 test-all: $(INSTALLED) coverage ## Run every test (under 30 minutes), and coverage
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 coverage: $(INSTALLED) ## Fail where the storage room's own tests leave a line or a branch untaken
 	$(BIN)/python -m pytest -q tests/storage --cov=tyro_cli.storage --cov-branch \
