@@ -1,107 +1,202 @@
 """Write the published numbers: every block between markers, from the records committed beside it.
 
-    python docs/results/build.py            write the blocks of README.md and docs/results/*.md
-    python docs/results/build.py --check    exit 1 where a block is not what the records say
-    python docs/results/build.py --add RUN  copy a run's small records to docs/results/records/
+    python docs/results/build.py               write the blocks of README.md and docs/results/*.md
+    python docs/results/build.py --check       exit 1 where a block is not what the records say
+    python docs/results/build.py --add FOLDER  copy the small records of a run, or of a study and
+                                               its runs, to docs/results/records/
 
-A block is `<!-- records: NAME [TABLE ...] -->` up to `<!-- end -->`, where NAME is a folder of
-records and each TABLE one of parameters, perplexity, contrasts, performance, verdict, provenance.
-No number in those pages is written by hand.
+A block is `<!-- records: NAME [PART ...] -->` up to `<!-- end -->`, where NAME is a run or a study
+of the records and each PART the name of one of its tables, or verdict, provenance, or chart:NAME,
+a picture of its report. No number in those pages is written by hand.
 """
 
 import re
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from tyro_cli.analysis.columns import Table
 from tyro_cli.analysis.records import RunRecords, load_run
 from tyro_cli.analysis.rendering import to_markdown
+from tyro_cli.analysis.studies import is_study, load_study_records, study_contrasts
+from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables
 from tyro_cli.analysis.verdicts import verdict_of_run
+from tyro_cli.reporting.contents import Page
+from tyro_cli.reporting.drawing import draw_png, draw_svg
+from tyro_cli.reporting.run_page import run_page
+from tyro_cli.reporting.study_page import study_page
 from tyro_cli.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ROOT / "docs" / "results" / "records"
-SMALL = ("manifest.json", "result.json", "performance.json", "documents.npz")
-BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+RESULTS = ROOT / "docs" / "results"
+RECORDS = RESULTS / "records"
+STUDIES = RECORDS / "studies"
+PLOTS = RESULTS / "plots"
+SMALL = ("manifest.json", "result.json", "performance.json", "documents.npz", "study.yaml")
+BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w: -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a page can show of a run or a study.
+
+    Attributes:
+        name: Its folder of records.
+        tables: By name.
+        sentences: Every verdict, with where it holds.
+        page: Its report, for the charts.
+        folder: With the manifest of the command that made it.
+        runs: Every run it consists of.
+    """
+
+    name: str
+    tables: Mapping[str, Table]
+    sentences: tuple[str, ...]
+    page: Page
+    folder: Path
+    runs: tuple[RunRecords, ...]
 
 
 def pages() -> list[Path]:
     """Return the pages that may hold blocks."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md"))]
+    return [ROOT / "README.md", *sorted(RESULTS.glob("*.md"))]
 
 
-def verdict_lines(run: RunRecords) -> str:
-    """Return every verdict as a quoted sentence."""
-    return "\n".join(f"> **{v.text}.** {v.sentence}" for v in verdict_of_run(run).values())
+@cache
+def published(name: str) -> Published:
+    """Read the records of a run, or of the study of that name."""
+    if not (RECORDS / name).is_dir():
+        return _study(name)
+    run = load_run(RECORDS / name)
+    sentences = tuple(f"**{one.text}.** {one.sentence}" for one in verdict_of_run(run).values())
+    return Published(name, all_tables(run), sentences, run_page(run), run.folder, (run,))
 
 
-def provenance(run: RunRecords) -> str:
-    """Return command, hardware, versions and hours, from the manifest and the cells."""
-    manifest = read_json(run.folder / "manifest.json")
-    hardware, versions, git = manifest["hardware"], manifest["versions"], manifest["git"] or {}
-    performances = [cell.performance for cell in run.cells.values() if cell.performance]
+def _study(name: str) -> Published:
+    found = [path.parent for path in STUDIES.glob(f"{name}-????????/study.yaml")]
+    if len(found) != 1:
+        raise SystemExit(f"{RECORDS}: {len(found)} runs or studies are named {name}")
+    study = load_study_records(found[0])
+    contrasts = study_contrasts(study)
+    sentences = tuple(f"{one.where}: **{one.verdict.text}.**" for one in contrasts)
+    runs = tuple(point.run for point in study.points)
+    tables = study_tables(study, contrasts)
+    return Published(name, tables, sentences, study_page(study), study.folder, runs)
+
+
+def provenance(what: Published) -> str:
+    """Return command, hardware, versions and hours, from the manifests and the cells."""
+    command = read_json(what.folder / "manifest.json").get("command")
+    manifests = [read_json(run.folder / "manifest.json") for run in what.runs]
+    lines = [f"command: `{' '.join(command or manifests[0]['command'])}`"]
+    for run, manifest in zip(what.runs, manifests, strict=True):
+        lines.append(
+            f"run: `{run.folder.name}`, id `{manifest['run_id'][:16]}`, seeds "
+            f"{sorted({seed for _, seed in run.cells})}, {manifest['precision']} products on "
+            f"{manifest['device']}, {manifest['threads']} thread(s) a cell"
+        )
+    lines += _distinct(_machine(manifest) for manifest in manifests)
+    performances = [
+        cell.performance for run in what.runs for cell in run.cells.values() if cell.performance
+    ]
     cell_hours = sum(
         (p.train_seconds or 0) + (p.evaluation_seconds or 0) + (p.final_evaluation_seconds or 0)
         for p in performances
     )
-    memory_gib = (hardware["memory_bytes"] or 0) / 2**30
-    lines = [
-        f"command: `{' '.join(manifest['command'])}`",
-        f"run: `{run.folder.name}`, id `{manifest['run_id'][:16]}`, seeds "
-        f"{sorted({seed for _, seed in run.cells})}, {manifest['precision']} products on "
-        f"{manifest['device']}, {manifest['threads']} thread(s) a cell",
-        f"hardware: {hardware['processor']}, {hardware['cores']} cores, {memory_gib:.0f} GiB, "
-        f"{hardware['system']}",
-        f"versions: {', '.join(f'{name} {value}' for name, value in sorted(versions.items()))}",
+    commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
+    lines.append(
         f"cost: {cell_hours / 3600:.2f} hours of cells (training and evaluation), "
-        f"started {manifest['created']}, commit `{git.get('commit', 'unknown')[:12]}`",
-    ]
+        f"started {min(one['created'] for one in manifests)}, commit `{'`, `'.join(commits)}`"
+    )
     return "\n".join(f"- {line}" for line in lines)
 
 
-def block(name: str, parts: list[str]) -> str:
+def _machine(manifest: Mapping[str, dict]) -> str:
+    hardware, versions = manifest["hardware"], manifest["versions"]
+    return (
+        f"hardware: {hardware['processor']}, {hardware['cores']} cores, "
+        f"{(hardware['memory_bytes'] or 0) / 2**30:.0f} GiB, {hardware['system']}\n- versions: "
+        + ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))
+    )
+
+
+def _distinct(texts: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def chart(what: Published, name: str, *, draw: bool) -> str:
+    """Return the line that shows a chart, and draw its picture."""
+    charts = {one.name: one for one in what.page.charts()}
+    if name not in charts:
+        raise SystemExit(f"{what.name} has no chart {name!r}: one of {', '.join(charts)}")
+    found, picture = charts[name], PLOTS / f"{what.name}-{name}.png"
+    if draw:
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(draw_png(draw_svg(found.wide or found.narrow)))
+    elif not picture.is_file():
+        raise SystemExit(f"{picture} is missing: run make results")
+    description = found.description.replace("[", "(").replace("]", ")").replace("\n", " ")
+    return f"![{description}](plots/{picture.name})\n\n*{found.title}.* {found.caption}"
+
+
+def block(name: str, parts: list[str], *, draw: bool) -> str:
     """Return the text of one block."""
-    run = load_run(RECORDS / name)
-    tables = all_tables(run)
+    what = published(name)
     texts = []
-    for part in parts or [*tables, "verdict", "provenance"]:
+    for part in parts or [*what.tables, "verdict", "provenance"]:
         if part == "verdict":
-            texts.append(verdict_lines(run))
+            texts.append("\n".join(f"> {sentence}" for sentence in what.sentences))
         elif part == "provenance":
-            texts.append(provenance(run))
+            texts.append(provenance(what))
+        elif part.startswith("chart:"):
+            texts.append(chart(what, part.removeprefix("chart:"), draw=draw))
         else:
-            texts.append(f"#{to_markdown(tables[part]).strip()}")
+            texts.append(f"#{to_markdown(what.tables[part]).strip()}")
     return "\n\n".join(texts) + "\n"
 
 
-def built(page: str) -> str:
+def built(page: str, *, draw: bool) -> str:
     """Return a page with every block written anew."""
-    return BLOCK.sub(lambda m: m[1] + block(m[2], m[3].split()) + m[4], page)
+    return BLOCK.sub(lambda m: m[1] + block(m[2], m[3].split(), draw=draw) + m[4], page)
 
 
-def add(run: Path) -> None:
-    """Copy what is small of a run; tensors, logs and texts stay behind."""
-    target = RECORDS / load_run(run).manifest.name
-    small = [run / "manifest.json", *sorted(run.glob("*/seed-*/*"))]
+def add(folder: Path) -> None:
+    """Copy what is small of a run or a study; tensors, logs and texts stay behind."""
+    if is_study(folder):
+        points = load_study_records(folder).points
+        folders = [folder, *(point.run.folder for point in points)]
+        copied = [_copy(path, STUDIES / path.name) for path in folders]
+    else:
+        copied = [_copy(folder, RECORDS / load_run(folder).manifest.name)]
+    for target in copied:
+        files = sum(one.is_file() for one in target.rglob("*"))
+        print(f"{target.relative_to(ROOT)}: {files} files")
+
+
+def _copy(folder: Path, target: Path) -> Path:
+    small = [folder / "manifest.json", folder / "study.yaml", *sorted(folder.glob("*/seed-*/*"))]
     for path in small:
-        if path.name in SMALL:
-            copy = target / path.relative_to(run)
+        if path.name in SMALL and path.is_file():
+            copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    print(f"{target.relative_to(ROOT)}: {sum(1 for p in target.rglob('*') if p.is_file())} files")
+    return target
 
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; return the exit code."""
     if arguments[:1] == ["--add"]:
-        for run in arguments[1:]:
-            add(Path(run))
+        for folder in arguments[1:]:
+            add(Path(folder))
         return 0
     stale = []
     for path in pages():
         text = path.read_text(encoding="utf-8")
-        new = built(text)
+        new = built(text, draw=arguments != ["--check"])
         if new != text:
             stale.append(str(path.relative_to(ROOT)))
             if arguments != ["--check"]:
