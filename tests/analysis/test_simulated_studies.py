@@ -12,9 +12,9 @@ import pytest
 from tests.analysis.fake_runs import sha256
 from tyro_cli.analysis import studies
 from tyro_cli.analysis.contrasts import Contrast
-from tyro_cli.analysis.formats import FactorRecord, PointRecord, StudyManifest
 from tyro_cli.analysis.statistics import paired_t_interval
 from tyro_cli.analysis.studies import PointRun, StudyRecords, crossovers, study_contrasts
+from tyro_cli.analysis.study_formats import FactorRecord, PointRecord, StudyManifest
 from tyro_cli.analysis.verdicts import verdict
 
 MARGIN = 0.01

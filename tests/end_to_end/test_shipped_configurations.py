@@ -19,6 +19,7 @@ from tyro_cli.models.tying import unique_parameters
 
 CONFIGURATIONS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
+CLAIMS = sorted((REPOSITORY / "configs" / "claims").glob("*.yaml"))
 SMALL_V = 300
 
 
@@ -56,12 +57,27 @@ def test_every_point_of_a_study_loads_counts_and_builds(study):
         assert word in head_of(study)
     loaded = load_study(study)
     assert len(loaded.points) > 1 and len(loaded.seeds) > 2
+    check_points(loaded)
+
+
+def check_points(loaded):
     for point in loaded.points:
         check_confounds(point.loaded)
         for arm in solve_matches(point.loaded.arms, SMALL_V).values():
             settings = arm.arm.settings
             model = built(settings)
             assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda path: path.name)
+def test_every_claim_says_what_decides_it_and_can_be_tried(claim):
+    for word in ("Claim ", "Design: ", "Supports: ", "Refutes: ", "Cost: "):
+        assert word in head_of(claim)
+    loaded = load_study(claim)
+    number = int(claim.name.partition("-")[0])
+    assert loaded.study.claim.number == number and loaded.study.name.startswith(f"claim-{number}-")
+    check_points(loaded)
+    check_points(load_study(claim, smoke=True))
 
 
 def test_it_counts(path, capsys):

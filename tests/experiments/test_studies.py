@@ -7,7 +7,7 @@ import pytest
 
 from tests.experiments.small_experiments import ARMS, BASE, prepared_data
 from tests.folders import snapshot
-from tyro_cli.analysis.formats import StudyManifest
+from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.studies import load_study
 from tyro_cli.errors import ConfigurationError, DamagedRecord, RunFolderError, UsageError
 from tyro_cli.experiments import run

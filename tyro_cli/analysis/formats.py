@@ -5,7 +5,6 @@ their sums, components sum to their total). Types are strict: "3" is no number. 
 does not know are ignored. Reading files and comparing records with each other is left to `records`.
 """
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
@@ -19,9 +18,6 @@ Metric = Literal[
 
 FORMAT = 1
 """Version of manifest.json and result.json that is read."""
-
-WHOLE_STUDY = "all"
-"""The family of a study whose contrasts are all tested as one."""
 
 SUM_TOLERANCE = 1e-6
 """Relative room for rounding where a recorded number must equal one computed from other records."""
@@ -336,62 +332,3 @@ class Manifest(Record):
                 if arm not in self.arms:
                     raise ValueError(f"plans name the arm {arm!r}, which is not one of the arms")
         return self
-
-
-class FactorRecord(Record):
-    """One factor of a study: its place among them, the keys that it sets, its levels in order."""
-
-    order: Count
-    keys: list[str] = Field(min_length=1)
-    levels: list[Any] = Field(min_length=1)
-
-
-class PointRecord(Record):
-    """One point of a study's grid, and the run that holds its cells."""
-
-    levels: dict[str, Any]
-    run: str
-    run_id: str
-
-
-class StudyManifest(Record):
-    """`manifest.json` of a study: its grid, and the runs beside it that hold the cells."""
-
-    format: Literal[1]
-    study_id: str
-    name: str
-    family: str
-    factors: dict[str, FactorRecord] = Field(min_length=1)
-    points: list[PointRecord] = Field(min_length=1)
-    arms: list[str] = Field(min_length=1)
-    baseline: str
-    margin: Annotated[float, Field(gt=0)]
-    seeds: list[Count] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _points_lie_on_the_grid(self) -> "StudyManifest":
-        for index, point in enumerate(self.points):
-            if point.levels.keys() != self.factors.keys():
-                raise ValueError(f"points[{index}].levels does not name every factor")
-            for name, level in point.levels.items():
-                if level not in self.factors[name].levels:
-                    raise ValueError(f"points[{index}].levels.{name} is no level of the factor")
-        levels = {json.dumps(point.levels, sort_keys=True) for point in self.points}
-        if len(levels) < len(self.points):
-            raise ValueError("two points have the same levels")
-        if self.family != WHOLE_STUDY and self.family not in self.factors:
-            raise ValueError(f"family {self.family!r} is neither all nor one of the factors")
-        if self.baseline not in self.arms:
-            raise ValueError(f"baseline {self.baseline!r} is not one of the arms")
-        return self
-
-
-class ShardRecord(Record):
-    """`shards/I-of-N.json`: which pairs of a study one machine trained."""
-
-    format: Literal[1]
-    study_id: str
-    shard: Size
-    shards: Size
-    pairs: list[Annotated[tuple[str, Count], Field(strict=False)]]
-    """Run folder and seed of each."""

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.analysis.contrasts import Contrast
-from tyro_cli.analysis.formats import (
+from tyro_cli.analysis.records import RunRecords, load_run, parse_record
+from tyro_cli.analysis.statistics import holm_adjusted
+from tyro_cli.analysis.study_formats import (
     WHOLE_STUDY,
     FactorRecord,
     PointRecord,
     ShardRecord,
     StudyManifest,
 )
-from tyro_cli.analysis.records import RunRecords, load_run, parse_record
-from tyro_cli.analysis.statistics import holm_adjusted
 from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict
 from tyro_cli.config.studies import level_text
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
@@ -129,6 +129,20 @@ def load_study_records(folder: Path) -> StudyRecords:
             "run the same wtie sweep command again",
         )
     return StudyRecords(folder, manifest, tuple(points), tuple(missing))
+
+
+def studies_in(folder: Path) -> tuple[StudyRecords, ...]:
+    """Return the studies that lie in a folder and make a claim, by name.
+
+    Raises:
+        RunFolderError, DamagedRecord, NothingMatched: As `load_study_records`, for any of them.
+    """
+    found = [
+        path.parent
+        for path in sorted(folder.glob("*/study.yaml"))
+        if parse_record(StudyManifest, path.parent / "manifest.json", STUDY_REMEDY).claim
+    ]
+    return tuple(load_study_records(path) for path in found)
 
 
 def _in_order(factors: Mapping[str, FactorRecord]) -> dict[str, FactorRecord]:

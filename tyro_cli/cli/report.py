@@ -1,4 +1,4 @@
-"""`wtie report`: one self-contained HTML page of a run or a study, and its charts as pictures.
+"""`wtie report`: one self-contained HTML page of a run, a study or claims, and charts as pictures.
 
 Reads records and writes the page; what stands in it belongs to `reporting`.
 """
@@ -19,7 +19,11 @@ ENDINGS = (".html", ".htm")
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_OR_STUDY", help="Folders of runs or studies, a page for each."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Runs or studies, a page for each; or a folder of studies that make claims, for "
+            "one page of all claims.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -37,7 +41,7 @@ def report(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML page of a run or a study.
+    """Write one self-contained HTML page of a run, a study or a set of claims.
 
     It opens anywhere, asks no host for anything, and is complete without scripts. Its charts are
     also written as SVG, PNG and Vega-Lite specifications. Needs the extra `report`.

@@ -68,6 +68,10 @@ def sweep(
     yes: Annotated[
         bool, typer.Option("--yes", help="Train also a grid of more than 500 cells.")
     ] = False,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="Try the study on the small budget that its `smoke:` says."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -89,6 +93,7 @@ def sweep(
     request = SweepRequest(
         study_path=config,
         overrides=checked_overrides(overrides),
+        smoke=smoke,
         workers=parse_count(workers, "--workers"),
         threads=parse_count(threads, "--threads"),
         device=device,

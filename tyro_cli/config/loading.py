@@ -208,7 +208,7 @@ def compose_file(source: Source, text: str, problems: list[Problem]) -> Node:
     return root
 
 
-def _dotted(path: Sequence[str | int]) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     """Write a path: keys joined by dots, list positions in brackets."""
     text = ""
     for part in path:
@@ -266,7 +266,7 @@ def problems_at(
     problems = []
     for paths, message, at_key in found:
         place, _ = locate(root, paths[0], at_key=at_key)
-        problems.append(Problem(place, _dotted(paths[0]), message))
+        problems.append(Problem(place, dotted(paths[0]), message))
     return problems
 
 
@@ -312,13 +312,13 @@ def _resolve_arm(
         settings = Settings.model_validate(merged_data)
     except ValidationError as error:
         for paths, message, at_key in translate(error, merged_data, Settings):
-            if (_dotted(paths[0]), message) in known_problems:
+            if (dotted(paths[0]), message) in known_problems:
                 continue
             if message == "is missing" and not _has_section(base, paths[0][0]):
                 continue  # The base lacks the whole section, which has been said there.
             path = _own_path(override, paths)
             place, _ = locate(root, ("arms", name, *path), at_key=at_key)
-            problems.append(Problem(place, _dotted(("arms", name, *paths[0])), message))
+            problems.append(Problem(place, dotted(("arms", name, *paths[0])), message))
     match, match_problems = _read_match(root, name, match_entry, override)
     problems += match_problems
     if settings is None or problems:

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from tyro_cli.config.claims import Claim, claim_problems
 from tyro_cli.config.composing import FatalProblem, read_source
 from tyro_cli.config.loading import (
     LoadedExperiment,
     compose_file,
+    dotted,
     load_experiment,
     problems_at,
     refusal,
@@ -63,6 +65,13 @@ class Study(Section):
 
     seeds: Seeds | None = None
     """Seeds of every cell, instead of the experiment's own; the command line's come first."""
+
+    claim: Claim | None = None
+    """What the study is to decide: a sentence, and the findings that would support it."""
+
+    smoke: Annotated[dict[Text, Any], Field(default_factory=dict)]
+    """Dotted key to value, laid over the experiment by `wtie sweep --smoke`: a budget on which the
+    study is tried in seconds a cell."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +137,13 @@ def level_text(level: Any) -> str:
     return level if isinstance(level, str) else json.dumps(level, ensure_ascii=False)
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
+def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> LoadedStudy:
     """Load a study file and every experiment of its grid.
 
     Args:
         path: The YAML file.
         overrides: `key=value` texts of the command line, laid over the base experiment.
+        smoke: Lay what `smoke:` of the study says over it as well, below the command line.
 
     Raises:
         ConfigurationError: With every problem of the study itself; or, where it is right, with
@@ -147,6 +157,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
         raise refusal([error.problem]) from None
     study = _validate(root, problems)
     assert study is not None
+    if smoke:
+        overrides = (*_smoke_overrides(root, study), *overrides)
     base_path = path.parent / study.experiment
     if not _is_file(base_path):
         place, _ = locate(root, ("experiment",))
@@ -157,6 +169,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
     excluded = _exclusions(root, study, levels, problems)
     problems += _set_twice(root, study)
+    problems += _claim_problems(root, study, base, levels)
     if problems:
         raise refusal(problems)
     seeds = None if "seeds" in map(key_of, overrides) else study.seeds
@@ -255,6 +268,33 @@ def _territory(key: str) -> str:
 def _overlap(one: str, other: str) -> bool:
     """Say whether a value at one key would replace one at the other, or a part of it."""
     return overlaps(_territory(one), _territory(other))
+
+
+def _smoke_overrides(root: Node, study: Study) -> list[str]:
+    """Return what `smoke:` says as the command line would say it."""
+    if not study.smoke:
+        message = "has no `smoke:`, so there is no small budget to try it on"
+        raise refusal([Problem(root.place, "smoke", message)])
+    return [f"{key}={json.dumps(value)}" for key, value in study.smoke.items()]
+
+
+def _claim_problems(
+    root: Node, study: Study, base: LoadedExperiment, levels: Mapping[str, list[_Level]]
+) -> list[Problem]:
+    """Return what the claim names and the study does not have."""
+    if study.claim is None:
+        return []
+    found = claim_problems(
+        study.claim,
+        {name: [level.label for level in some] for name, some in levels.items()},
+        list(base.arms),
+        base.experiment.task,
+        is_tuned=base.experiment.tune is not None,
+    )
+    return [
+        Problem(locate(root, ("claim", *path))[0], dotted(("claim", *path)), message)
+        for path, message in found
+    ]
 
 
 def _set_twice(root: Node, study: Study) -> list[Problem]:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tyro_cli.analysis.formats import StudyManifest
 from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
+from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
+from tyro_cli.experiments.claims import claim_record
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
@@ -52,6 +53,7 @@ class StudyPlan:
         folder: `NAME-HASH8` below the runs root.
         starts: For each point the start of its experiment, in the order of the grid.
         cells: Every cell, pair by pair.
+        claim: What it is to decide, as the manifest keeps it; None where it makes no claim.
     """
 
     loaded: LoadedStudy
@@ -59,6 +61,7 @@ class StudyPlan:
     folder: Path
     starts: tuple[Start, ...]
     cells: tuple[StudyCell, ...]
+    claim: dict[str, Any] | None
 
 
 def plan_study(
@@ -81,6 +84,7 @@ def plan_study(
     Raises:
         UsageError: If anything about an experiment is wrong, with its point named.
     """
+    claim = claim_record(loaded)
     starts: list[Start] = []
     by_run: dict[str, Point] = {}
     for point in loaded.points:
@@ -110,7 +114,7 @@ def plan_study(
     study_id = _study_id(loaded, starts)
     folder = inside(out, f"{loaded.study.name}-{study_id[:8]}")
     cells = study_cells(loaded, starts)
-    return StudyPlan(loaded, study_id, folder, tuple(starts), cells)
+    return StudyPlan(loaded, study_id, folder, tuple(starts), cells, claim)
 
 
 def _where(point: Point) -> str:
@@ -289,7 +293,7 @@ def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
             for point, start in zip(plan.loaded.points, plan.starts, strict=True)
         ],
         "command": command,
-    }
+    } | ({} if plan.claim is None else {"claim": plan.claim})
 
 
 def train_command(loaded: LoadedStudy, point: Point) -> list[str]:

@@ -52,6 +52,7 @@ class SweepRequest:
     Attributes:
         study_path: The study file.
         overrides: `key=value` of the command line, over the base experiment.
+        smoke: Whether to lay the study's `smoke:` over it too.
         workers: Cells at once; None for as many as fit.
         threads: Threads of a worker; None for cores divided by the cells at once.
         device: `auto`, `cpu` or `cuda`.
@@ -67,6 +68,7 @@ class SweepRequest:
 
     study_path: Path
     overrides: list[str]
+    smoke: bool
     workers: int | None
     threads: int | None
     device: str
@@ -203,7 +205,7 @@ def _prepare(request: SweepRequest, stop: StopRequest, held: ExitStack) -> _Read
 
     The launcher stays open for as long as `held` does.
     """
-    loaded = load_study(request.study_path, request.overrides)
+    loaded = load_study(request.study_path, request.overrides, smoke=request.smoke)
     num_cells = sum(_num_cells(point, len(loaded.seeds)) for point in loaded.points)
     if num_cells > MOST_CELLS and not request.confirmed:
         raise UsageError(

@@ -113,7 +113,7 @@ class Page:
         sections: The parts, in order.
     """
 
-    kind: Literal["run", "study"]
+    kind: Literal["run", "study", "claims"]
     title: str
     subtitle: str
     cards: tuple[VerdictCard, ...]

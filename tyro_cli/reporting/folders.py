@@ -1,4 +1,4 @@
-"""From a folder to its report: reads the records of a run or a study and writes the page.
+"""From a folder to its report: reads the records of a run, a study or claims and writes the page.
 
 Invariant: files are replaced whole, the page last, so that a page never stands beside pictures of
 other records. Pictures of charts that are no longer drawn are removed, by the names we give.
@@ -6,9 +6,11 @@ other records. Pictures of charts that are no longer drawn are removed, by the n
 
 from pathlib import Path
 
+from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.records import load_run
-from tyro_cli.analysis.studies import is_study, load_study_records
+from tyro_cli.analysis.studies import is_study, load_study_records, studies_in
 from tyro_cli.errors import RunFolderError
+from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.page import MAX_PAGE_BYTES, Report, build_report
 from tyro_cli.reporting.run_page import run_page
 from tyro_cli.reporting.study_page import study_page
@@ -24,7 +26,7 @@ def write_report(
     """Write the page of a run or a study, and its pictures beside it.
 
     Args:
-        folder: The folder of the run or the study.
+        folder: The folder of the run or the study, or one in which studies that make claims lie.
         output: The page; `report.html` in the folder where None.
         force: Set numbers of different signature beside each other.
 
@@ -59,9 +61,11 @@ def read_report(folder: Path, *, force: bool = False) -> Report:
         if len(report.html.encode("utf-8")) <= MAX_PAGE_BYTES:
             return report
         return build_report(study_page(study, force=force, with_points=False))
+    if claims := claim_results(studies_in(folder)):
+        return build_report(claims_page(claims, folder.name))
     if not (folder / "manifest.json").is_file():
         raise RunFolderError(
-            f"{folder} is neither a run nor a study: it has no manifest.json",
+            f"{folder} is neither a run nor a study, and holds no study that makes a claim",
             "name a folder that `wtie train` or `wtie sweep` wrote, for example runs/NAME-HASH",
         )
     return build_report(run_page(load_run(folder), force=force))

@@ -1,14 +1,15 @@
 """The forest plot: contrasts as points with their intervals, around zero and the margin.
 
-Invariant: all rows of one plot are of one unit, differences of arm - baseline in nats, so that
-their XX
+Invariant: all rows of one plot are differences of arm - baseline in one unit, so that their lengths
+compare and zero means the same in all of them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tyro_cli.analysis.columns import Column, Row, Table
-from tyro_cli.analysis.contrasts import Contrast
+from tyro_cli.analysis.statistics import Interval
 from tyro_cli.reporting.palette import BAND, MUTED, RULE, Colour
 from tyro_cli.reporting.plots import (
     NARROW,
@@ -55,41 +56,71 @@ LAYOUTS = {
 }
 
 
+class Differences(Protocol):
+    """What the plot asks of a contrast: its values over seeds, their mean and interval."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds with a value."""
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Arm - baseline for each of them."""
+
+    @property
+    def mean(self) -> float | None:
+        """Their mean, or None without one."""
+
+    def interval(self, confidence: float = 0.95) -> Interval | None:
+        """Return the interval of the mean, or None where there is none."""
+
+
 @dataclass(frozen=True)
 class ForestRow:
     """One contrast of the plot.
 
     Attributes:
         label: Its name.
-        contrast: The contrast, in nats.
+        contrast: The contrast.
         colour: The colour of its arm.
         shape: The mark of its arm.
         verdict: What it allows one to say, in a few words.
     """
 
     label: str
-    contrast: Contrast
+    contrast: Differences
     colour: Colour
     shape: str
     verdict: str
 
 
+ARM_MINUS_BASELINE = (
+    "Arm - baseline in test nats at the best-valid checkpoint unless the row says otherwise: left "
+    "of zero the arm is better."
+)
+
+
 def forest_chart(
-    rows: Sequence[ForestRow], unit: str, margin_nats: float, margin_in_words: str, *, name: str
+    rows: Sequence[ForestRow],
+    unit: str,
+    margin: tuple[float, str] | None,
+    *,
+    name: str,
+    reading: str = ARM_MINUS_BASELINE,
 ) -> Chart | None:
     """Draw contrasts as a forest plot, or return None where no contrast has a value.
 
     Args:
         rows: The contrasts, from top to bottom, all in one unit.
         unit: The unit, in words.
-        margin_nats: Half the width of the equivalence margin, in nats.
-        margin_in_words: The margin as the verdicts name it.
+        margin: Half the width of the equivalence margin, and the margin in words; None for none.
         name: The chart's name.
+        reading: The sentence that says what a difference is, and what it means.
     """
     values = [difference for row in rows for difference in row.contrast.differences]
     if not values:
         return None
-    bounds = [0.0, margin_nats, -margin_nats]
+    bounds = [0.0] if margin is None else [0.0, margin[0], -margin[0]]
     for row in rows:
         interval = row.contrast.interval(0.95)
         if interval is not None:
@@ -116,7 +147,8 @@ def forest_chart(
         tall = [
             {"y": place + 2 * layout.interval - 1, "y2": place + 1} for place in range(len(rows))
         ]
-        plot.boxes([{"x": -margin_nats, "x2": margin_nats, **one} for one in tall], BAND)
+        if margin is not None:
+            plot.boxes([{"x": -margin[0], "x2": margin[0], **one} for one in tall], BAND)
         plot.rules([{"x": 0, "x2": 0, **one} for one in tall], MUTED)
         zero = [{"x": 0, "y": 0, "text": "no difference"}]
         plot.text(zero, MUTED, align=_side(plot), dy=-9)
@@ -127,14 +159,13 @@ def forest_chart(
     return Chart(
         name=name,
         title="Differences and their intervals",
-        caption="Arm - baseline in test nats at the best-valid checkpoint unless the row says "
-        "otherwise: left of zero the arm is better. "
+        caption=f"{reading} "
         + (
-            "Bars are 95 % paired t intervals over seeds, faint marks are seeds; "
+            "Bars are 95 % paired t intervals over seeds, faint marks are seeds"
             if several
-            else "Marks are single pairs, which have no interval over seeds; "
+            else "Marks are single pairs, which have no interval over seeds"
         )
-        + f"the grey band is the margin of {margin_in_words}.",
+        + ("." if margin is None else f"; the grey band is the margin of {margin[1]}."),
         description="Forest plot. " + " ".join(_in_words(row) for row in rows),
         narrow=draw(NARROW),
         wide=draw(WIDE),
@@ -191,7 +222,7 @@ def _draw_row(plot: Plot, place: int, row: ForestRow, layout: Layout) -> None:
     plot.points([middle], row.colour, shape=row.shape, size=130)
 
 
-def _numbers(contrast: Contrast) -> str:
+def _numbers(contrast: Differences) -> str:
     if contrast.mean is None:
         return "no pair"
     interval = contrast.interval(0.95)

@@ -237,7 +237,7 @@ def _forest(view: RunView, verdicts: dict[str, Verdict], *, force: bool) -> Char
         ]
     margin = view.run.manifest.margin
     return forest_chart(
-        rows, view.unit, math.log1p(margin), margin_in_words(margin), name="contrasts"
+        rows, view.unit, (math.log1p(margin), margin_in_words(margin)), name="contrasts"
     )
 
 

@@ -204,8 +204,7 @@ def _forests(
         forest_chart(
             rows,
             METRIC_UNITS[metric],
-            math.log1p(margin),
-            margin_in_words(margin),
+            (math.log1p(margin), margin_in_words(margin)),
             name="contrasts" if number == 1 else f"contrasts-{number}",
         )
         for number, (metric, rows) in enumerate(by_metric.items(), start=1)

@@ -1,0 +1,224 @@
+"""Claims from hand-made records: every outcome of a finding, and every word they can come to."""
+
+import pytest
+
+from tests.analysis.fake_runs import diverge, edit_json, values
+from tests.analysis.fake_studies import make_study
+from tyro_cli.analysis.claim_tables import claim_tables
+from tyro_cli.analysis.claims import claim_results, word_of
+from tyro_cli.analysis.rendering import to_markdown
+from tyro_cli.analysis.statistics import paired_t_test
+from tyro_cli.analysis.studies import load_study_records, studies_in
+from tyro_cli.errors import DamagedRecord, RunFolderError
+
+BETTER = [-0.04, -0.05, -0.035]  # p .0110
+WORSE = [0.04, 0.05, 0.035]
+SMALL = [-0.002, 0.001, 0.002]  # within 1 %: p .0026
+SMALL_BETTER = [-0.005, -0.0055, -0.0052]
+NOISY = [-0.02, 0.03, 0.01]
+
+
+def only(items):
+    """Return the one item there is."""
+    (item,) = items
+    return item
+
+
+def finding(expected="lower", measure="nats_per_word", **keys):
+    return {
+        "name": "tied loses less",
+        "measure": measure,
+        "arm": "tied",
+        "baseline": "untied",
+        "at": {},
+        "minus": None,
+        "rates": "shared",
+        "expected": expected,
+        "margin": None,
+    } | keys
+
+
+def claim(*findings, **keys):
+    return {
+        "number": 3,
+        "sentence": "Tying helps.",
+        "depends_on": "the vocabulary",
+        "findings": list(findings),
+        "counted": [],
+    } | keys
+
+
+def result_of(tmp_path, points, *findings, **changes):
+    """Return the one claim of a study with these differences at its levels."""
+    folder = make_study(
+        tmp_path,
+        {(level,): values(one) for level, one in points.items()},
+        changes={"claim": claim(*findings)},
+        **changes,
+    )
+    return only(claim_results([load_study_records(folder)]))
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected", "outcome", "word"),
+    [
+        (BETTER, "lower", "holds", "supported"),
+        (WORSE, "higher", "holds", "supported"),
+        (WORSE, "lower", "fails", "refuted"),
+        (SMALL, "lower", "fails", "refuted"),
+        (SMALL_BETTER, "lower", "holds, by less than its margin", "supported"),
+        (NOISY, "lower", "open", "cannot tell"),
+    ],
+)
+def test_a_finding_comes_to(tmp_path, differences, expected, outcome, word):
+    result = result_of(tmp_path, {512: differences}, finding(expected))
+    assert only(result.findings).outcome == outcome
+    assert result.word == word
+    assert only(result.findings).differences == pytest.approx(differences)
+
+
+def test_a_margin_of_its_own_decides_what_is_small(tmp_path):
+    assert result_of(tmp_path, {512: WORSE}, finding("lower", margin=0.2)).word == "refuted"
+
+
+def test_without_a_margin_a_small_difference_is_open(tmp_path):
+    # Bits per byte have no margin of their own, so nothing is shown to be small.
+    result = result_of(tmp_path, {512: SMALL}, finding("lower", "bits_per_byte"))
+    assert result.word == "cannot tell"
+
+
+def test_some_hold_and_some_fail(tmp_path):
+    result = result_of(tmp_path, {512: BETTER, 1024: WORSE}, finding())
+    assert [one.outcome for one in result.findings] == ["holds", "fails"]
+    assert [one.where for one in result.findings] == ["vocabulary 512", "vocabulary 1024"]
+    assert result.word == "mixed: depends on the vocabulary"
+
+
+def test_a_change_along_a_factor_is_taken_seed_by_seed(tmp_path):
+    change = finding("higher", at={"vocabulary": 1024}, minus={"vocabulary": 512})
+    result = result_of(tmp_path, {512: BETTER, 1024: WORSE}, change)
+    one = only(result.findings)
+    assert one.where == "vocabulary 1024, minus vocabulary 512"
+    assert one.differences == pytest.approx(
+        [there - here for here, there in zip(BETTER, WORSE, strict=True)]
+    )
+    assert result.word == "supported"
+
+
+def test_the_findings_of_a_claim_are_one_family(tmp_path):
+    p = paired_t_test(BETTER)
+    many = {512: BETTER, 1024: NOISY, 2048: NOISY, 4096: NOISY, 8192: NOISY}
+    result = result_of(tmp_path, many, finding())
+    assert result.findings[0].p_holm == pytest.approx(5 * p)
+    assert 5 * p > 0.05 > p
+    assert result.findings[0].outcome == "open"
+
+
+def test_what_is_counted_needs_no_interval_and_is_in_no_family(tmp_path):
+    counted = finding("lower", "parameters")
+    result = result_of(tmp_path, {512: BETTER}, counted, finding())
+    first, second = result.findings
+    assert first.outcome == "holds" and first.interval() is None and first.p_holm is None
+    assert set(first.differences) == {-976.0}  # V 61, d 16
+    assert second.p_holm == pytest.approx(paired_t_test(BETTER))
+
+
+@pytest.mark.parametrize("measure", ["parameter_share", "memory_share"])
+def test_a_share_is_of_the_baseline(tmp_path, measure):
+    one = only(result_of(tmp_path, {512: BETTER}, finding("lower", measure)).findings)
+    assert all(-1 < difference < 0 for difference in one.differences)
+
+
+@pytest.mark.parametrize("measure", ["valid_nats_per_token", "gap_nats", "last_gap_nats"])
+def test_other_measures_are_read_from_the_cells(tmp_path, measure):
+    one = only(result_of(tmp_path, {512: BETTER}, finding("lower", measure)).findings)
+    assert len(one.differences) == 3 and one.outcome != "not run"
+
+
+def test_an_unfinished_pair_is_not_run(tmp_path):
+    points = {(512,): {key: one for key, one in values(BETTER).items() if key != ("tied", 1)}}
+    folder = make_study(tmp_path, points, changes={"claim": claim(finding())})
+    result = only(claim_results([load_study_records(folder)]))
+    assert result.word == "not run"
+    assert only(result.findings).reason == "its cells are not all trained"
+
+
+def test_a_diverged_pair_withholds_the_finding(tmp_path):
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER)},
+        changes={"claim": claim(finding())},
+        edits={(512,): lambda result: diverge(result) if result["seed"] == 1 else None},
+    )
+    result = only(claim_results([load_study_records(folder)]))
+    assert only(result.findings).outcome == "withheld"
+    assert "seed 1" in only(result.findings).reason
+    assert result.word == "cannot tell"
+
+
+def test_each_best_without_a_search_is_not_run(tmp_path):
+    assert result_of(tmp_path, {512: BETTER}, finding(rates="each-best")).word == "not run"
+
+
+def test_an_open_finding_says_what_would_settle_it(tmp_path):
+    plan = only(result_of(tmp_path, {512: NOISY}, finding()).findings).plan
+    assert plan.seeds > 3 and plan.half_width == pytest.approx(0.0625, abs=0.001)
+    assert plan.target == pytest.approx(0.00995, abs=1e-5)
+    assert plan.hours is not None and plan.hours > 0
+
+
+def test_studies_of_one_number_decide_together(tmp_path):
+    folders = []
+    for name, differences in (("one", BETTER), ("two", WORSE)):
+        (tmp_path / name).mkdir()
+        folders.append(
+            make_study(
+                tmp_path / name,
+                {(512,): values(differences)},
+                changes={"claim": claim(finding())},
+            )
+        )
+    result = only(claim_results([load_study_records(folder) for folder in folders]))
+    assert result.word == "mixed: depends on the vocabulary"
+    edit_json(folders[1] / "manifest.json", lambda one: one["claim"].update(sentence="No."))
+    with pytest.raises(RunFolderError, match="puts claim 3 in other words"):
+        claim_results([load_study_records(folder) for folder in folders])
+
+
+def test_studies_without_a_claim_are_left_out(tmp_path):
+    make_study(tmp_path, {(512,): values(BETTER)})
+    assert studies_in(tmp_path) == ()
+
+
+def test_a_claim_about_an_arm_that_is_not_there_is_damaged(tmp_path):
+    folder = make_study(
+        tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(finding(arm="wide"))}
+    )
+    with pytest.raises(DamagedRecord, match="names no arm 'wide'"):
+        load_study_records(folder)
+
+
+def test_the_words():
+    assert word_of(["holds", "open"], "x") == "cannot tell"
+    assert word_of(["fails", "open"], "x") == "cannot tell"
+    assert word_of(["holds", "fails", "open"], "x") == "mixed: depends on x"
+    assert word_of(["holds", "holds, by less than its margin"], "x") == "supported"
+    assert word_of(["holds", "not run"], "x") == "not run"
+    assert word_of(["withheld", "holds"], "x") == "cannot tell"
+
+
+def test_the_tables_say_claim_answer_and_numbers(tmp_path):
+    counted = {"name": "big", "vocab_size": 10, "d_model": 4, "untied_total": 100, "saving": 40}
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER), (1024,): values(NOISY)},
+        changes={"claim": claim(finding(), counted=[counted])},
+    )
+    tables = claim_tables(claim_results([load_study_records(folder)]))
+    assert list(tables) == ["claims", "claim-3", "claim-3-counted"]
+    text = {name: to_markdown(table) for name, table in tables.items()}
+    for part in ("Tying helps.", "cannot tell", "1 holds, 1 open", "-0.0417", "All hold"):
+        assert part in text["claims"]
+    for part in ("vocabulary 1024", "seeds in all, by the upper 80 % bound", "holds"):
+        assert part in text["claim-3"]
+    assert "40.0 %" in text["claim-3-counted"]

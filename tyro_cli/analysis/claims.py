@@ -1,0 +1,383 @@
+"""From the records of studies to one word about a claim.
+
+The rule, written down before any run (docs/STATISTICS.md says it for readers). A finding is a
+contrast, over the seeds whose pairs are verified, and the side of zero on which it lies if the
+claim is true. Within a claim the p values of all its findings are one Holm family. A finding
+*holds* where its mean lies on that side with an adjusted t p of at most .05; it *fails* where its
+mean lies on the other side so, or where the adjusted p of the equivalence test against its margin
+is at most .05; else it is *open*, and *withheld* where a pair diverged or is not verified. All
+hold: `supported`. All fail: `refuted`. Some hold and some fail: `mixed`. Anything else: `cannot
+tell`; and `not run` as long as a cell is missing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from tyro_cli.analysis.contrasts import contrast
+from tyro_cli.analysis.formats import CellResult, Metric
+from tyro_cli.analysis.records import RunRecords, at_best
+from tyro_cli.analysis.statistics import (
+    Interval,
+    equivalence_test,
+    holm_adjusted,
+    paired_t_interval,
+    paired_t_test,
+    seeds_needed,
+)
+from tyro_cli.analysis.studies import NO_P, PointRun, StudyRecords
+from tyro_cli.analysis.study_formats import ClaimRecord, FindingRecord
+from tyro_cli.analysis.verdicts import LEVEL
+from tyro_cli.config.studies import level_text
+from tyro_cli.errors import RunFolderError
+
+State = Literal["measured", "withheld", "not run"]
+Outcome = Literal["holds", "holds, by less than its margin", "fails", "open", "withheld", "not run"]
+
+SUPPORTED, REFUTED, CANNOT_TELL, NOT_RUN = "supported", "refuted", "cannot tell", "not run"
+COUNTED = ("parameters", "parameter_share", "memory_share")
+"""Measures that are counted, not drawn: one pair is enough, and there is no interval."""
+
+_METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would settle a finding that is open.
+
+    Attributes:
+        seeds: In all, by the upper 80 % bound of the spread.
+        half_width: Of the interval as it is.
+        target: What the half-width must come down to.
+        hours: Of the cells that are missing, as long as those trained took; None where no time was
+            recorded.
+    """
+
+    seeds: int
+    half_width: float
+    target: float
+    hours: float | None
+
+
+@dataclass(frozen=True)
+class FindingResult:
+    """One finding at one place of its study's grid.
+
+    Attributes:
+        finding: What was looked for.
+        study: The study's name.
+        where: The levels, in words.
+        seeds: Seeds whose pairs are verified, at both places where two are set against each other.
+        differences: Arm - baseline for each of them, in the measure's unit.
+        p_holm: Of the t test, adjusted within the claim; None where nothing was drawn.
+        equivalence_p_holm: Of the two one-sided tests against the margin, adjusted.
+        margin: In the measure's unit, or None.
+        outcome: What it comes to.
+        reason: Why there is no number, or "".
+        plan: What would settle it, where it is open.
+    """
+
+    finding: FindingRecord
+    study: str
+    where: str
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    p_holm: float | None
+    equivalence_p_holm: float | None
+    margin: float | None
+    outcome: Outcome
+    reason: str
+    plan: Plan | None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean difference."""
+        return sum(self.differences) / len(self.seeds) if self.seeds else None
+
+    def interval(self, confidence: float = 0.95) -> Interval | None:
+        """Return the paired t interval, not adjusted; None for what is counted."""
+        if len(self.seeds) < 2 or self.finding.measure in COUNTED:
+            return None
+        return paired_t_interval(self.differences, confidence)
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """What the studies of one claim come to.
+
+    Attributes:
+        claim: The claim, from the first of its studies.
+        studies: The studies that decide it, in the order given.
+        word: `supported`, `refuted`, `mixed: depends on ...`, `cannot tell` or `not run`.
+        findings: Every finding at every place.
+    """
+
+    claim: ClaimRecord
+    studies: tuple[StudyRecords, ...]
+    word: str
+    findings: tuple[FindingResult, ...]
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """Arm - baseline by seed, or why there are none."""
+
+    by_seed: Mapping[int, float]
+    state: State = "measured"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """The differences of one finding before its family is known."""
+
+    finding: FindingRecord
+    study: StudyRecords
+    where: str
+    differences: _Differences
+    margin: float | None = None
+    hours_a_seed: float | None = None
+
+
+def claim_results(studies: Sequence[StudyRecords]) -> tuple[ClaimResult, ...]:
+    """Return every claim that the studies make, by number; studies without one are left out.
+
+    Raises:
+        RunFolderError: Two studies put one number's claim in other words, or numbers of one point
+            have different signatures.
+    """
+    by_number: dict[int, list[tuple[ClaimRecord, StudyRecords]]] = {}
+    for study in studies:
+        claim = study.manifest.claim
+        if claim is not None:
+            by_number.setdefault(claim.number, []).append((claim, study))
+    results = []
+    for number, members in sorted(by_number.items()):
+        first = members[0][0]
+        for claim, study in members[1:]:
+            if (claim.sentence, claim.depends_on) != (first.sentence, first.depends_on):
+                raise RunFolderError(
+                    f"{study.folder} puts claim {number} in other words than "
+                    f"{members[0][1].folder}",
+                    "write the same sentence and depends_on in both studies, and run wtie sweep "
+                    "on them again",
+                )
+        observed = [
+            one
+            for claim, study in members
+            for finding in claim.findings
+            for one in _observe(finding, study)
+        ]
+        findings = _decide(observed)
+        results.append(
+            ClaimResult(
+                claim=first,
+                studies=tuple(study for _, study in members),
+                word=word_of([one.outcome for one in findings], first.depends_on),
+                findings=findings,
+            )
+        )
+    return tuple(results)
+
+
+def word_of(outcomes: Sequence[Outcome], depends_on: str) -> str:
+    """Return the word that the outcomes of a claim's findings come to."""
+    kinds = {outcome.partition(",")[0] for outcome in outcomes}
+    if "not run" in kinds:
+        return NOT_RUN
+    if kinds == {"holds"}:
+        return SUPPORTED
+    if kinds == {"fails"}:
+        return REFUTED
+    if {"holds", "fails"} <= kinds:
+        return f"mixed: depends on {depends_on}"
+    return CANNOT_TELL
+
+
+def _observe(finding: FindingRecord, study: StudyRecords) -> list[_Observed]:
+    """Return a finding at every place of the grid that it does not name a level for."""
+    places = [point for point in study.points if _lies_at(point.levels, finding.at)]
+    missing = [
+        point.levels
+        for point in study.manifest.points
+        if point.run in study.missing and _lies_at(point.levels, finding.at)
+    ]
+    found = [_observe_at(finding, study, point) for point in places]
+    absent = _Differences({}, "not run", "its run is not there yet")
+    return found + [_Observed(finding, study, _in_words(levels), absent) for levels in missing]
+
+
+def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) -> _Observed:
+    margin = finding.margin
+    if margin is None and finding.measure == "nats_per_word":
+        margin = math.log1p(study.manifest.margin)
+    where, differences = _in_words(point.levels), _differences(finding, point.run)
+    hours = _hours_a_seed(point.run, finding)
+    if finding.minus is not None:
+        where += f", minus {_in_words(finding.minus)}"
+        levels = {**point.levels, **finding.minus}
+        other = next((one.run for one in study.points if one.levels == levels), None)
+        if other is None:
+            differences = _Differences({}, "not run", f"no run yet at {_in_words(levels)}")
+        else:
+            differences = _change(differences, _differences(finding, other))
+            more = _hours_a_seed(other, finding)
+            hours = None if hours is None or more is None else hours + more
+    return _Observed(finding, study, where, differences, margin, hours)
+
+
+def _change(here: _Differences, there: _Differences) -> _Differences:
+    """Subtract the second from the first, seed by seed."""
+    for one in (here, there):
+        if one.state != "measured":
+            return one
+    seeds = [seed for seed in here.by_seed if seed in there.by_seed]
+    return _Differences({seed: here.by_seed[seed] - there.by_seed[seed] for seed in seeds})
+
+
+def _lies_at(levels: Mapping[str, Any], at: Mapping[str, Any]) -> bool:
+    return all(levels.get(name) == level for name, level in at.items())
+
+
+def _in_words(levels: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {level_text(level)}" for name, level in levels.items())
+
+
+def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
+    """Return arm - baseline at one point, over the seeds whose pairs are verified."""
+    arm, baseline, measure = finding.arm, finding.baseline, finding.measure
+    if measure in COUNTED:
+        ledgers = [run.manifest.arms[name].ledger for name in (arm, baseline)]
+        is_memory = measure == "memory_share"
+        totals = [one.training_memory_bytes if is_memory else one.total for one in ledgers]
+        unit = 1 if measure == "parameters" else totals[1]
+        seeds = sorted(set(run.seeds_of(arm)) & set(run.seeds_of(baseline)))
+        return _Differences({seed: (totals[0] - totals[1]) / unit for seed in seeds})
+    if finding.rates == "each-best":
+        for name in (baseline, arm):
+            if run.search is None or run.search.why_no_best(name):
+                return _Differences({}, "not run", f"no best rate of {name} is known yet")
+        run = at_best(run)
+    metric: Metric = next((one for one in _METRICS if one == measure), "nats_per_token")
+    pairs = contrast(run, arm, baseline, metric)
+    if pairs.unfinished_seeds or not pairs.planned_seeds:
+        return _Differences({}, "not run", "its cells are not all trained")
+    for what in (pairs.diverged, pairs.mismatches):
+        if what:
+            reason = "; ".join(f"seed {seed}: {why}" for seed, why in what.items())
+            return _Differences({}, "withheld", reason)
+    if measure == metric:
+        if pairs.unavailable:
+            return _Differences({}, "withheld", pairs.unavailable)
+        return _Differences(dict(zip(pairs.seeds, pairs.differences, strict=True)))
+    value = _OTHER_MEASURES[measure]
+    found: dict[int, float] = {}
+    for seed in pairs.seeds:
+        first, second = (run.cells[name, seed].result for name in (arm, baseline))
+        assert first is not None and second is not None, "a verified pair is done"
+        found[seed] = value(first) - value(second)
+    return _Differences(found)
+
+
+def _bleu(result: CellResult) -> float:
+    assert result.quality is not None, "a translation cell that is done has it"
+    return result.quality["test"].bleu
+
+
+_OTHER_MEASURES: dict[str, Callable[[CellResult], float]] = {
+    "valid_nats_per_token": lambda result: result.scores("valid", "best").nats_per_token,
+    "gap_nats": lambda result: result.evaluation("best").generalisation_gap_nats,
+    "last_gap_nats": lambda result: result.evaluation("last").generalisation_gap_nats,
+    "bleu": _bleu,
+}
+
+
+def _hours_a_seed(run: RunRecords, finding: FindingRecord) -> float | None:
+    """Return the mean hours of one more cell of both arms; None where no time was recorded."""
+    hours = 0.0
+    for arm in (finding.arm, finding.baseline):
+        times = [cell.performance for cell in run.cells_of(arm) if cell.performance is not None]
+        if not times:
+            return None
+        seconds = sum(
+            (one.train_seconds or 0)
+            + (one.evaluation_seconds or 0)
+            + (one.final_evaluation_seconds or 0)
+            for one in times
+        )
+        hours += seconds / len(times) / 3600
+    return hours
+
+
+def _decide(observed: Sequence[_Observed]) -> tuple[FindingResult, ...]:
+    """Adjust the p values within the claim and say of each finding what it comes to."""
+    drawn = [one for one in observed if one.finding.measure not in COUNTED]
+    better = _adjusted(drawn, lambda values, one: paired_t_test(values))
+    with_margin = [one for one in drawn if one.margin is not None]
+    equivalent = _adjusted(with_margin, _equivalence_p)
+    return tuple(_result(one, better.get(id(one)), equivalent.get(id(one))) for one in observed)
+
+
+def _equivalence_p(values: Sequence[float], one: _Observed) -> float:
+    assert one.margin is not None
+    return equivalence_test(values, one.margin).p
+
+
+def _adjusted(
+    members: Sequence[_Observed], test: Callable[[Sequence[float], _Observed], float]
+) -> dict[int, float]:
+    """Return Holm-adjusted p values; a finding without a p counts as 1 in the family."""
+    values = [tuple(one.differences.by_seed.values()) for one in members]
+    ps = [
+        test(some, one) if len(some) > 1 else NO_P
+        for some, one in zip(values, members, strict=True)
+    ]
+    return {id(one): p for one, p in zip(members, holm_adjusted(ps), strict=True)}
+
+
+def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> FindingResult:
+    values = tuple(one.differences.by_seed.values())
+    outcome = _outcome(one, values, p, equivalence_p)
+    return FindingResult(
+        finding=one.finding,
+        study=one.study.manifest.name,
+        where=one.where,
+        seeds=tuple(one.differences.by_seed),
+        differences=values,
+        p_holm=p,
+        equivalence_p_holm=equivalence_p,
+        margin=one.margin,
+        outcome=outcome,
+        reason=one.differences.reason,
+        plan=_plan(one, values) if outcome == "open" else None,
+    )
+
+
+def _outcome(
+    one: _Observed, values: Sequence[float], p: float | None, equivalence_p: float | None
+) -> Outcome:
+    if one.differences.state != "measured":
+        return one.differences.state
+    mean = sum(values) / len(values)
+    is_expected = mean < 0 if one.finding.expected == "lower" else mean > 0
+    if one.finding.measure in COUNTED:
+        return "holds" if is_expected else "fails"
+    assert p is not None
+    is_small = equivalence_p is not None and equivalence_p <= LEVEL
+    if p <= LEVEL and is_expected:
+        return "holds, by less than its margin" if is_small else "holds"
+    return "fails" if p <= LEVEL or is_small else "open"
+
+
+def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
+    """Return the seeds that bring the half-width to the margin, or to the mean without one."""
+    if len(values) < 2:
+        return None
+    target = one.margin if one.margin is not None else abs(sum(values) / len(values))
+    if target == 0:
+        return None
+    seeds = seeds_needed(values, target)
+    more = max(0, seeds - len(values))
+    hours = None if one.hours_a_seed is None else more * one.hours_a_seed
+    return Plan(seeds, paired_t_interval(values).half_width, target, hours)

@@ -1,0 +1,115 @@
+"""The formats of a study's manifest.json and of its shards, as the analysis reads them.
+
+Invariant: as in `formats`, a record that validates agrees with itself: its points lie on its grid,
+and its claim names arms that it has. What the runs of its points hold is left to `records`.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tyro_cli.analysis.formats import Count, Record, Size
+
+WHOLE_STUDY = "all"
+"""The family of a study whose contrasts are all tested as one."""
+
+
+class FactorRecord(Record):
+    """One factor of a study: its place among them, the keys that it sets, its levels in order."""
+
+    order: Count
+    keys: list[str] = Field(min_length=1)
+    levels: list[Any] = Field(min_length=1)
+
+
+class PointRecord(Record):
+    """One point of a study's grid, and the run that holds its cells."""
+
+    levels: dict[str, Any]
+    run: str
+    run_id: str
+
+
+class FindingRecord(Record):
+    """One thing that a claim says would be seen: a contrast and the side of zero it lies on."""
+
+    name: str
+    measure: str
+    arm: str
+    baseline: str
+    at: dict[str, Any]
+    minus: dict[str, Any] | None = None
+    rates: Literal["shared", "each-best"]
+    expected: Literal["lower", "higher"]
+    margin: Annotated[float, Field(gt=0)] | None = None
+
+
+class CountedModel(Record):
+    """A model that was counted and not trained.
+
+    `saving` is what the tie saves, or would save where the model has none, in parameters.
+    """
+
+    name: str
+    vocab_size: Size
+    d_model: Size
+    untied_total: Size
+    saving: Size
+
+
+class ClaimRecord(Record):
+    """What a study was to decide."""
+
+    number: Size
+    sentence: str
+    depends_on: str
+    findings: list[FindingRecord] = Field(min_length=1)
+    counted: list[CountedModel]
+
+
+class StudyManifest(Record):
+    """`manifest.json` of a study: its grid, and the runs beside it that hold the cells."""
+
+    format: Literal[1]
+    study_id: str
+    name: str
+    family: str
+    factors: dict[str, FactorRecord] = Field(min_length=1)
+    points: list[PointRecord] = Field(min_length=1)
+    arms: list[str] = Field(min_length=1)
+    baseline: str
+    margin: Annotated[float, Field(gt=0)]
+    seeds: list[Count] = Field(min_length=1)
+    claim: ClaimRecord | None = None
+
+    @model_validator(mode="after")
+    def _points_lie_on_the_grid(self) -> "StudyManifest":
+        for index, point in enumerate(self.points):
+            if point.levels.keys() != self.factors.keys():
+                raise ValueError(f"points[{index}].levels does not name every factor")
+            for name, level in point.levels.items():
+                if level not in self.factors[name].levels:
+                    raise ValueError(f"points[{index}].levels.{name} is no level of the factor")
+        levels = {json.dumps(point.levels, sort_keys=True) for point in self.points}
+        if len(levels) < len(self.points):
+            raise ValueError("two points have the same levels")
+        if self.family != WHOLE_STUDY and self.family not in self.factors:
+            raise ValueError(f"family {self.family!r} is neither all nor one of the factors")
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is not one of the arms")
+        for index, finding in enumerate(self.claim.findings if self.claim else ()):
+            if unknown := {finding.arm, finding.baseline} - set(self.arms):
+                raise ValueError(f"claim.findings[{index}] names no arm {sorted(unknown)[0]!r}")
+        return self
+
+
+class ShardRecord(Record):
+    """`shards/I-of-N.json`: which pairs of a study one machine trained."""
+
+    format: Literal[1]
+    study_id: str
+    shard: Size
+    shards: Size
+    pairs: list[Annotated[tuple[str, Count], Field(strict=False)]]
+    """Run folder and seed of each."""

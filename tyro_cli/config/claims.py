@@ -1,0 +1,157 @@
+"""The `claim:` of a study: a sentence, and the findings that would support or refute it.
+
+Invariant: a finding names arms, factors and levels that its study has, so a claim whose rule no
+longer fits its arms is an error before anything is trained. How findings become a word is decided
+in `analysis.claims`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tyro_cli.config.messages import nearest
+from tyro_cli.config.schema import Section
+from tyro_cli.config.values import Number, Text, Whole, tuple_from_list
+
+Measure = Literal[
+    "nats_per_word",
+    "nats_per_token",
+    "bits_per_byte",
+    "valid_nats_per_token",
+    "gap_nats",
+    "last_gap_nats",
+    "bleu",
+    "parameters",
+    "parameter_share",
+    "memory_share",
+]
+
+MEASURES_OF_TRANSLATION = ("bleu",)
+
+
+class Finding(Section):
+    """One thing that the claim says would be seen: a contrast, and the side of zero it is on."""
+
+    name: Text
+    """What would be seen, in a few words."""
+
+    measure: Measure
+    """What is compared: on test at the best-valid checkpoint `nats_per_word`, `nats_per_token`,
+    `bits_per_byte` or `bleu`; `valid_nats_per_token` at the best-valid checkpoint; the
+    generalisation gap there (`gap_nats`) or at the last step (`last_gap_nats`), in nats a token;
+    `parameters`, `parameter_share` as a fraction of the baseline's, or `memory_share`, the same of
+    the estimated training memory: these are counted and need no interval."""
+
+    arm: Text
+    """The arm whose value comes first in the difference."""
+
+    baseline: Text
+    """The arm it is set against."""
+
+    at: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Factor to level. A factor left out makes the finding one at each of its levels."""
+
+    minus: dict[str, Any] | None = None
+    """Factor to level: the same contrast at these levels is subtracted, seed by seed, so that the
+    finding is about a change of the contrast. Factors left out are those of `at`."""
+
+    rates: Literal["shared", "each-best"] = "shared"
+    """At the learning rates that all arms share, or with each arm at the best of its own search,
+    which the experiment's `tune:` makes."""
+
+    expected: Literal["lower", "higher"]
+    """The side on which the difference lies if the claim is true."""
+
+    margin: Annotated[Number, Field(gt=0.0)] | None = None
+    """Differences within this margin, in the measure's unit, count as none. Left out: the margin of
+    the experiment for nats a word, and no margin for other measures."""
+
+
+class LedgerGrid(Section):
+    """Models that are counted and not trained: the experiment's, at these sizes."""
+
+    vocab_size: Annotated[
+        tuple[Annotated[Whole, Field(ge=2, le=2**24)], ...], BeforeValidator(tuple_from_list)
+    ]
+    """Vocabularies, in tokens."""
+
+    d_model: Annotated[
+        tuple[Annotated[Whole, Field(ge=1, le=2**20)], ...], BeforeValidator(tuple_from_list)
+    ]
+    """Widths; depth and heads stay those of the experiment."""
+
+    shapes: Annotated[tuple[Text, ...], BeforeValidator(tuple_from_list)] = ()
+    """The `config.json` of published models, relative to the study file."""
+
+
+class Claim(Section):
+    """What a study is to decide, written down before it runs."""
+
+    number: Annotated[Whole, Field(ge=1, le=999)]
+    """Its number; studies of one number decide it together."""
+
+    sentence: Text
+    """The claim, as it is commonly put."""
+
+    depends_on: Text
+    """What the answer would depend on if some findings hold and others do not."""
+
+    findings: Annotated[tuple[Finding, ...], Field(min_length=1), BeforeValidator(tuple_from_list)]
+    """What would be seen if the claim is true."""
+
+    ledger: LedgerGrid | None = None
+    """Models to count beside those that are trained."""
+
+
+def claim_problems(
+    claim: Claim,
+    factors: Mapping[str, Sequence[Any]],
+    arms: Sequence[str],
+    task: str,
+    *,
+    is_tuned: bool,
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return what does not fit the study: the place below `claim`, and what is wrong there.
+
+    Args:
+        claim: A valid claim.
+        factors: The levels of each factor of the study.
+        arms: Arms of its experiment.
+        task: Of its experiment.
+        is_tuned: Whether its experiment searches for learning rates.
+    """
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for index, finding in enumerate(claim.findings):
+        where: tuple[str | int, ...] = ("findings", index)
+        for key in ("arm", "baseline"):
+            name = getattr(finding, key)
+            if name not in arms:
+                known = ", ".join(arms)
+                message = f"the experiment has no arm {name[:60]!r}{nearest(name, arms)}"
+                problems.append(((*where, key), f"{message}; its arms are {known}"))
+        if finding.arm == finding.baseline:
+            problems.append(((*where, "baseline"), f"is the arm itself ({finding.arm[:60]})"))
+        if finding.measure in MEASURES_OF_TRANSLATION and task != "translation":
+            message = f"{finding.measure} is for the task translation, not {task}"
+            problems.append(((*where, "measure"), message))
+        if finding.rates == "each-best" and not is_tuned:
+            problems.append(((*where, "rates"), "the experiment has no tune: to find a best with"))
+        for key in ("at", "minus"):
+            for factor, level in (getattr(finding, key) or {}).items():
+                place = (*where, key, factor)
+                if factor not in factors:
+                    guess = nearest(factor, list(factors))
+                    problems.append((place, f"the study has no factor {factor[:60]!r}{guess}"))
+                elif level not in factors[factor]:
+                    known = ", ".join(str(one) for one in factors[factor])
+                    problems.append((place, f"{factor} has no level {level!r}: it has {known}"))
+        if finding.minus is not None:
+            fixed = {**finding.at, **finding.minus}
+            if not finding.minus or fixed == finding.at:
+                problems.append(((*where, "minus"), "names the levels of `at` again"))
+            loose = sorted(set(finding.minus) - set(finding.at))
+            if loose:
+                message = f"names {loose[0]!r}, for which `at` names no level"
+                problems.append(((*where, "minus"), message))
+    return problems

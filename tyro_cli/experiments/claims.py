@@ -1,0 +1,81 @@
+"""The claim of a study as its manifest keeps it, with the models that are only counted.
+
+Nothing is trained for those: the ledger counts the experiment's model at other sizes, and published
+models from their own configuration files.
+"""
+
+from typing import Any
+
+from tyro_cli.config.claims import LedgerGrid
+from tyro_cli.config.schema import Settings
+from tyro_cli.config.studies import LoadedStudy
+from tyro_cli.errors import ConfigurationError
+from tyro_cli.experiments.plan import base_settings
+from tyro_cli.ledger.huggingface import hf_ledger
+from tyro_cli.ledger.parameters import parameter_counts
+
+
+def claim_record(loaded: LoadedStudy) -> dict[str, Any] | None:
+    """Return the claim of a study as a record, or None where it makes none.
+
+    Raises:
+        ConfigurationError: A model to be counted is not possible.
+        UsageError: The configuration of a published model cannot be counted.
+    """
+    claim = loaded.study.claim
+    if claim is None:
+        return None
+    return {
+        "number": claim.number,
+        "sentence": claim.sentence,
+        "depends_on": claim.depends_on,
+        "findings": [finding.model_dump(mode="json") for finding in claim.findings],
+        "counted": [] if claim.ledger is None else _counted(loaded, claim.ledger),
+    }
+
+
+def _counted(loaded: LoadedStudy, grid: LedgerGrid) -> list[dict[str, Any]]:
+    settings = base_settings(loaded.points[0].loaded)
+    models = [
+        _count(loaded, settings, vocab_size, d_model)
+        for d_model in grid.d_model
+        for vocab_size in grid.vocab_size
+    ]
+    for shape in grid.shapes:
+        path = loaded.path.parent / shape
+        model = hf_ledger(path)
+        models.append(
+            {
+                "name": path.stem,
+                "vocab_size": model.vocab_size,
+                "d_model": model.d_model,
+                "untied_total": model.total + (model.saving if model.tied else 0),
+                "saving": model.saving,
+            }
+        )
+    return models
+
+
+def _count(
+    loaded: LoadedStudy, settings: Settings, vocab_size: int, d_model: int
+) -> dict[str, Any]:
+    """Count the experiment's model at one size, untied and tied, and take the difference."""
+    if d_model % (2 * settings.model.num_heads):
+        raise ConfigurationError(
+            f"{loaded.path}: claim.ledger.d_model: {d_model} cannot be split into "
+            f"{settings.model.num_heads} heads of even size",
+            f"take a multiple of {2 * settings.model.num_heads}",
+        )
+    totals = []
+    for tying in ("none", "in-out"):
+        changed = {"d_model": d_model, "d_ff": None, "tying": tying}
+        model = settings.model.model_copy(update=changed)
+        counts = parameter_counts(model, vocab_size, settings.data.context_length, None)
+        totals.append(sum(counts.values()))
+    return {
+        "name": f"{loaded.points[0].loaded.experiment.name}, d {d_model:,}",
+        "vocab_size": vocab_size,
+        "d_model": d_model,
+        "untied_total": totals[0],
+        "saving": totals[0] - totals[1],
+    }

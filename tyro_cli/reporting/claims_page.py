@@ -1,0 +1,189 @@
+"""The page of a set of claims: an answer to each first, then every finding behind it.
+
+Invariant: a pure function of the records of the studies. A reader who knows nothing of the program
+finds the claim, the word and the interval before anything else; the rule that leads from numbers to
+words stands on the page. Findings of different measures never share an axis.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tyro_cli.analysis.claim_tables import (
+    MEASURES,
+    RULE,
+    claims_table,
+    counted_table,
+    findings_table,
+    measure_in_words,
+    plan_in_words,
+)
+from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
+from tyro_cli.analysis.studies import StudyRecords
+from tyro_cli.reporting.contents import (
+    Block,
+    CodeBlock,
+    Fact,
+    GroupBlock,
+    Page,
+    Section,
+    TableBlock,
+    TextBlock,
+    VerdictCard,
+)
+from tyro_cli.reporting.forest import ForestRow, forest_chart
+from tyro_cli.reporting.palette import MUTED, Colour, arm_colour, arm_shape
+from tyro_cli.reporting.plots import Chart
+from tyro_cli.reporting.provenance import (
+    folder_name,
+    provenance_table,
+    read_raw_manifest,
+    recorded_command,
+)
+from tyro_cli.reporting.run_page import chart_blocks
+
+HOW_TO_READ = (
+    "Weight tying lets one matrix serve as the input embedding and as the output softmax matrix of "
+    "a language model. Each claim about it below was turned into a study before anything was "
+    "trained: models that differ in nothing but the tie, trained on the same text in the same "
+    "order from the same start, at several seeds.",
+    "A difference is the first arm minus the second. Losses (nats, bits per byte) and the "
+    "generalisation gap are better when they are lower, BLEU when it is higher. An interval that "
+    "leaves out zero is a difference that other seeds would be expected to show as well.",
+)
+
+
+def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
+    """Return the page of a set of claims.
+
+    Args:
+        claims: What `claim_results` found, at least one.
+        name: The name of the folder that their studies lie in.
+    """
+    studies = [study for one in claims for study in one.studies]
+    numbers = ", ".join(str(one.claim.number) for one in claims)
+    plural = "s" if len(claims) > 1 else ""
+    everything = (TextBlock(HOW_TO_READ), TableBlock(claims_table(claims)))
+    return Page(
+        kind="claims",
+        title="Claims about weight tying",
+        subtitle=f"{name} \u00b7 claim{plural} {numbers}",
+        cards=tuple(_card(one) for one in claims),
+        notices=(),
+        arms=(),
+        sections=(
+            Section("all", "All claims", everything),
+            *(_section(one) for one in claims),
+            _provenance(studies),
+        ),
+    )
+
+
+def _card(one: ClaimResult) -> VerdictCard:
+    first = one.findings[0]
+    interval = first.interval()
+    facts = []
+    if first.mean is not None:
+        facts.append(Fact(first.finding.name, f"{first.mean:+.4g}", measure_in_words(first)))
+    if interval is not None:
+        facts.append(
+            Fact("95 % interval", f"[{interval.low:+.4g}, {interval.high:+.4g}]", first.where)
+        )
+    return VerdictCard(
+        title=f"Claim {one.claim.number}: {one.claim.sentence}",
+        text=one.word,
+        sentence=_summary(one),
+        swatch=None,
+        facts=tuple(facts),
+        points=tuple(
+            (f"{each.finding.name}, {each.where}:", _in_words(each)) for each in one.findings
+        ),
+    )
+
+
+def _summary(one: ClaimResult) -> str:
+    """Say in how many of its findings the claim holds."""
+    counts = Counter(finding.outcome for finding in one.findings)
+    said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return f"Of {len(one.findings)} finding{'s' * (len(one.findings) > 1)}: {said}."
+
+
+def _in_words(one: FindingResult) -> str:
+    if one.mean is None:
+        return f"{one.outcome}: {one.reason}."
+    interval = one.interval()
+    numbers = f"{one.mean:+.4f}"
+    if interval is not None:
+        numbers += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+    said = f"{one.outcome}: {measure_in_words(one)} {numbers} over {len(one.seeds)} seeds."
+    if one.plan is None:
+        return said
+    hours = "" if one.plan.hours is None else f" About {one.plan.hours:.1f} more hours of cells."
+    settled = plan_in_words(one)
+    return f"{said} {settled[0].upper()}{settled[1:]}{hours}"
+
+
+def _section(one: ClaimResult) -> Section:
+    counted = counted_table(one)
+    blocks: list[Block] = [
+        TextBlock((f"{one.claim.sentence} Answer: {one.word}.",)),
+        *chart_blocks(*_forests(one)),
+        TableBlock(findings_table(one)),
+        *([TableBlock(counted)] if counted else []),
+    ]
+    return Section(f"claim-{one.claim.number}", f"Claim {one.claim.number}", tuple(blocks))
+
+
+def _forests(one: ClaimResult) -> list[Chart | None]:
+    """Return one plot a measure: differences in other units do not compare."""
+    by_measure: dict[str, list[FindingResult]] = {}
+    for finding in one.findings:
+        if finding.finding.measure not in COUNTED:
+            by_measure.setdefault(finding.finding.measure, []).append(finding)
+    charts = []
+    for measure, findings in by_measure.items():
+        rows = []
+        for each in findings:
+            colour, shape = _look(each)
+            rows.append(ForestRow(_label(each, findings), each, colour, shape, each.outcome))
+        margins = {each.margin for each in findings}
+        margin = margins.pop() if len(margins) == 1 else None
+        unit = MEASURES[measure]
+        charts.append(
+            forest_chart(
+                rows,
+                unit,
+                None if margin is None else (margin, f"{margin:.4g}"),
+                name=f"claim-{one.claim.number}-{measure.replace('_', '-')}",
+                reading=f"Differences in {unit}; the first arm minus the second.",
+            )
+        )
+    return charts
+
+
+def _label(one: FindingResult, others: Sequence[FindingResult]) -> str:
+    """Name a finding by what tells it apart from the others in its plot."""
+    arms = f"{one.finding.arm} - {one.finding.baseline}"
+    several_arms = len({(each.finding.arm, each.finding.baseline) for each in others}) > 1
+    return f"{arms}, {one.where}" if several_arms else one.where
+
+
+def _look(one: FindingResult) -> tuple[Colour, str]:
+    if one.outcome.startswith("holds"):
+        return arm_colour(2), arm_shape(0)
+    return (arm_colour(1), arm_shape(1)) if one.outcome == "fails" else (MUTED, arm_shape(3))
+
+
+def _provenance(studies: Sequence[StudyRecords]) -> Section:
+    commands = [
+        line for study in studies for line in recorded_command(read_raw_manifest(study.folder))
+    ]
+    blocks: list[Block] = [
+        TextBlock((RULE,)),
+        CodeBlock("Commands that repeat these studies", "\n".join(commands)),
+    ]
+    for study in studies:
+        run = study.points[0].run
+        table = provenance_table(run, read_raw_manifest(run.folder))
+        title = f"{study.manifest.name}: {folder_name(study.folder)}"
+        blocks.append(GroupBlock(title, (TableBlock(table),)))
+    return Section("provenance", "Rule and provenance", tuple(blocks))
