@@ -16,7 +16,7 @@ BENCH_INSTALLED := $(VENV)/.installed-bench
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train compare test test-all coverage lint format docs results schema bench clean
+.PHONY: help install demo train compare test test-all coverage lint format docs results schema claims claims-smoke bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
@@ -82,6 +82,22 @@ results: $(INSTALLED) ## Write the numbers in README.md and docs/results/ from t
 
 schema: $(INSTALLED) ## Write docs/wtie.schema.json, which editors complete configurations from
 	$(BIN)/wtie schema --out docs/wtie.schema.json
+
+CLAIMS := $(sort $(wildcard configs/claims/*.yaml))
+# The corpus of a claim, where it does not come with an installed package.
+CORPUS_OF = $(if $(findstring wikitext2,$(shell grep -h '^experiment:' $(1))),data.corpus=$(DATA)/wikitext-2) \
+	$(if $(findstring multi30k,$(shell grep -h '^experiment:' $(1))),data.corpus=$(DATA)/multi30k)
+
+claims: $(INSTALLED) ## Run every claim and write their page: DATA=FOLDER with wikitext-2 and multi30k
+	@test -d "$(DATA)" || { echo "say where the corpora lie: make claims DATA=FOLDER" >&2; exit 2; }
+	@set -e; $(foreach claim,$(CLAIMS),$(BIN)/wtie sweep --config $(claim) --out runs/claims \
+		$(call CORPUS_OF,$(claim)) $(ARGS);)
+	$(BIN)/wtie report runs/claims
+
+claims-smoke: $(INSTALLED) ## Try every claim on its small budget, in minutes and without a network
+	@set -e; $(foreach claim,$(CLAIMS),$(BIN)/wtie sweep --config $(claim) --smoke \
+		--out runs/claims-smoke $(ARGS);)
+	$(BIN)/wtie report runs/claims-smoke
 
 bench: $(BENCH_INSTALLED) ## Measure against peers: ARGS="pair-8192 --seconds 10 --repeats 3"
 	$(BIN)/python -m benchmarks $(ARGS)
