@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError
 
 from tyro_cli.config.composing import FatalProblem, read_source
+from tyro_cli.config.kinds import OtherKind, refuse_experiment
 from tyro_cli.config.loading import (
     LoadedExperiment,
     compose_file,
@@ -137,7 +138,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
 
     Raises:
         ConfigurationError: With every problem of the study itself; or, where it is right, with
-            what each level breaks in the experiment.
+            what each level breaks in the experiment; `OtherKind` for an experiment.
     """
     problems: list[Problem] = []
     source, text = read_source(path, 0)
@@ -145,14 +146,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
         root = compose_file(source, text, problems)
     except FatalProblem as error:
         raise refusal([error.problem]) from None
+    refuse_experiment(root)
     study = _validate(root, problems)
     assert study is not None
     base_path = path.parent / study.experiment
-    if not _is_file(base_path):
-        place, _ = locate(root, ("experiment",))
-        message = f"there is no file {str(base_path)[:200]}"
-        raise refusal([Problem(place, "experiment", message)])
-    base = load_experiment(base_path, overrides)
+    base = _load_base(root, base_path, overrides)
     problems += _overridden(study, overrides)
     levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
     excluded = _exclusions(root, study, levels, problems)
@@ -168,6 +166,18 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
         text=text,
         overrides=tuple(overrides),
     )
+
+
+def _load_base(root: Node, path: Path, overrides: Sequence[str]) -> LoadedExperiment:
+    if _is_file(path):
+        try:
+            return load_experiment(path, overrides)
+        except OtherKind:
+            message = f"{str(path)[:200]} is a study itself; name an experiment"
+    else:
+        message = f"there is no file {str(path)[:200]}"
+    place, _ = locate(root, ("experiment",))
+    raise refusal([Problem(place, "experiment", message)])
 
 
 def _is_file(path: Path) -> bool:
