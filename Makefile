@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo "could not create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation \
-		-e '.[corpora,dev,mt,ray,report]'
+		-e '.[corpora,dev,hf,mt,ray,report]'
 	@touch $@
 
 install: $(INSTALLED) ## Create .venv and install what everything needs, at pinned versions
@@ -74,14 +74,15 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED) ## Write the generated docs: docs/CLI.md, docs/CONFIG.md, docs/wtie.schema.json
+docs: $(INSTALLED) ## Write the generated docs: docs/CLI.md, docs/CONFIG.md, docs/*.schema.json
 	$(BIN)/python -m tyro_cli.cli.reference
 
 results: $(INSTALLED) ## Write the numbers in README.md and docs/results/ from the committed records
 	$(BIN)/python docs/results/build.py
 
-schema: $(INSTALLED) ## Write docs/wtie.schema.json, which editors complete configurations from
+schema: $(INSTALLED) ## Write docs/*.schema.json, which editors complete configurations from
 	$(BIN)/wtie schema --out docs/wtie.schema.json
+	$(BIN)/wtie schema --study --out docs/study.schema.json
 
 CLAIMS := $(sort $(wildcard configs/claims/*.yaml))
 # The corpus of a claim, where it does not come with an installed package.

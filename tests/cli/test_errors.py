@@ -46,6 +46,38 @@ def test_an_unknown_key_on_the_command_line(wtie, golden, in_empty_folder):
     golden("override-error.txt", result.stderr)
 
 
+STUDY = """\
+name: sizes
+experiment: wtie.yaml
+factors:
+  width: {model.d_model: [64, 128]}
+"""
+
+
+@pytest.mark.parametrize("words", [("train",), ("params",), ("data", "info"), ("data", "prepare")])
+def test_a_study_is_sent_to_sweep(wtie, in_empty_folder, words):
+    (in_empty_folder / "sizes.yaml").write_text(STUDY)
+    result = wtie(*words, "--config", "sizes.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: sizes.yaml:3:1: factors: the file is a study, not an experiment\n"
+        "    3 | factors:\n"
+        "      | ^^^^^^^\n"
+        "  fix: `wtie sweep --config sizes.yaml` runs it\n"
+    )
+
+
+def test_an_experiment_is_sent_to_train(wtie, in_empty_folder):
+    wtie("init")
+    result = wtie("sweep", "--config", "wtie.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    first, *_, last = result.stderr.splitlines()
+    assert first.startswith("error: wtie.yaml:")
+    assert first.endswith(": task: the file is an experiment, not a study")
+    assert last == "  fix: `wtie train --config wtie.yaml` runs it"
+    assert [path.name for path in in_empty_folder.iterdir()] == ["wtie.yaml"]
+
+
 def test_a_missing_file(wtie, in_empty_folder):
     result = wtie("train", "--config", "nowhere.yaml")
     assert result.exit_code == 2

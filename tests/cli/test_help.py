@@ -73,6 +73,18 @@ def test_the_reference_ends_each_table_row_like_the_others():
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
-@pytest.mark.parametrize("name", ["docs/CLI.md", "docs/CONFIG.md", "docs/wtie.schema.json"])
+@pytest.mark.parametrize("name", generated_files())
 def test_generated_docs_are_current(repository, name):
     assert (repository / name).read_text(encoding="utf-8") == generated_files()[name]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"), [((), "wtie.schema.json"), (("--study",), "study.schema.json")]
+)
+def test_the_command_prints_and_writes_the_schema_of_the_docs(
+    wtie, repository, in_empty_folder, words, name
+):
+    text = (repository / "docs" / name).read_text(encoding="utf-8")
+    assert wtie("schema", *words).stdout == text
+    assert wtie("schema", *words, "--out", "schema.json").stdout == "wrote schema.json\n"
+    assert (in_empty_folder / "schema.json").read_text(encoding="utf-8") == text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tyro_cli.experiments import run as experiments_run
-from tyro_cli.experiments.launchers import ray as launcher
+from tyro_cli.experiments.launchers import ray_connection
 
 
 @pytest.fixture(params=["train", "sweep"])
@@ -20,7 +20,7 @@ def words(request, in_empty_folder, repository):
 @pytest.fixture
 def with_ray(monkeypatch):
     """As if Ray were installed; it must not be imported."""
-    monkeypatch.setattr(launcher, "find_spec", lambda name: name)
+    monkeypatch.setattr(ray_connection, "find_spec", lambda name: name)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -43,7 +43,7 @@ def test_options_of_ray_say_nothing_to_the_local_launcher(wtie, words, option):
 
 
 def test_without_ray_the_extra_is_named(wtie, words, monkeypatch):
-    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_connection, "find_spec", lambda name: None)
     refused(wtie(*words, "--launcher", "ray"), "not installed", "pip install 'wtie[ray]'")
 
 

@@ -287,6 +287,34 @@ def test_a_file_without_keys_says_so(problems: Problems, text: str) -> None:
     assert "tiny.yaml:1:1: the file must hold keys (name: and others)" in problems(text)
 
 
+STUDY = """\
+name: sizes
+experiment: tiny.yaml
+factors: {width: {model.d_model: [8, 16]}}
+"""
+IS_A_STUDY = """\
+tiny.yaml:3:1: factors: the file is a study, not an experiment
+    3 | factors: {width: {model.d_model: [8, 16]}}
+      | ^^^^^^^"""
+
+
+def test_a_study_in_an_experiments_place_gets_one_error(problems: Problems) -> None:
+    assert problems(STUDY) == IS_A_STUDY
+    assert problems(STUDY, ["seeds=0-2"]) == IS_A_STUDY
+    assert problems(STUDY + "arms: {tied: {}}\n") == IS_A_STUDY
+
+
+def test_a_study_that_is_extended_is_named_itself(problems: Problems) -> None:
+    Path("sizes.yaml").write_text(STUDY)
+    message = problems("extends: sizes.yaml\nseeds: [0]\n")
+    assert message == IS_A_STUDY.replace("tiny.yaml:", "sizes.yaml:")
+
+
+@pytest.mark.parametrize("key", ["factors: {}", "experiment: x.yaml"])
+def test_one_key_of_a_study_is_an_unknown_key(problems: Problems, valid: str, key: str) -> None:
+    assert "unknown key" in problems(f"{valid}{key}\n")
+
+
 def test_text_that_is_not_utf8_names_the_byte(problems: Problems) -> None:
     message = problems(b"name: tiny\n# caf\xe9\n")
     assert message == "tiny.yaml:2: is not UTF-8 text: byte 0xe9 at byte offset 16"

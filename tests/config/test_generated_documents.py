@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tyro_cli.config.composing import Composer, read_source
-from tyro_cli.config.json_schema import experiment_json_schema
+from tyro_cli.config.json_schema import experiment_json_schema, study_json_schema
 from tyro_cli.config.messages import known_paths
 from tyro_cli.config.positions import plain
 from tyro_cli.config.reference import config_reference_markdown
 from tyro_cli.config.schema import Experiment
+from tyro_cli.config.studies import Study, load_study
+from tyro_cli.errors import ConfigurationError
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+STUDIES = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -32,6 +36,13 @@ def _read(path: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
     schema = experiment_json_schema()
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+@pytest.fixture(scope="module")
+def study_validator() -> Draft202012Validator:
+    schema = study_json_schema()
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
@@ -106,13 +117,112 @@ def test_a_file_may_be_partial_only_where_it_extends_another(
     assert not validator.is_valid({"model": {"d_model": 8}})
 
 
-def test_the_schema_is_plain_json_with_a_hover_text_for_every_key() -> None:
-    schema = experiment_json_schema()
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_every_shipped_study_fits_its_schema_and_not_the_experiments(
+    study_validator: Draft202012Validator, validator: Draft202012Validator, path: Path
+) -> None:
+    study_validator.validate(_read(path))
+    assert not validator.is_valid(_read(path))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_no_shipped_configuration_fits_the_schema_of_studies(
+    study_validator: Draft202012Validator, path: Path
+) -> None:
+    assert not study_validator.is_valid(_read(path))
+
+
+STUDY = """\
+name: sizes
+experiment: base.yaml
+factors:
+  width: {model.d_model: [64, 128], model.num_heads: [2, 4]}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text(QUICKSTART.read_text())
+    return tmp_path / "study.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("factors:", "factor:"),
+        ("name: sizes\n", ""),
+        ("experiment: base.yaml\n", ""),
+        ("sizes", "../sizes"),
+        ("  width:", "  a b:"),
+        ("  width: {model.d_model: [64, 128], model.num_heads: [2, 4]}", "  {}"),
+        ("{model.d_model: [64, 128], model.num_heads: [2, 4]}", "{}"),
+        ("model.d_model", "model.d_modle"),
+        ("model.d_model: [64, 128], model.num_heads: [2, 4]", "model: [{}]"),
+        ("model.d_model: [64, 128], model.num_heads: [2, 4]", "seeds: [[0], [1]]"),
+        ("[64, 128]", "64"),
+        ("[64, 128]", "[]"),
+        ("[64, 128]", "[64, '128']"),
+        ("[64, 128]", "[64, -128]"),
+        ("model.num_heads: [2, 4]", "training.schedule: [{kind: constnt}, {kind: constant}]"),
+        ("factors:", "exclude: [{}]\nfactors:"),
+        ("factors:", "family: [width]\nfactors:"),
+        ("factors:", "seeds: [-1]\nfactors:"),
+        ("factors:", "arms: {tied: {}}\nfactors:"),
+    ],
+)
+def test_the_schema_refuses_studies_that_the_loader_refuses(
+    study_validator: Draft202012Validator, study_file: Path, old: str, new: str
+) -> None:
+    study_file.write_text(STUDY)
+    assert len(load_study(study_file).points) == 2, "before it is broken"
+    assert study_validator.is_valid(_read(study_file))
+    study_file.write_text(STUDY.replace(old, new))
+    assert not study_validator.is_valid(_read(study_file))
+    with pytest.raises(ConfigurationError):
+        load_study(study_file)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        "{training.budget: [{tokens: 20000}, {epochs: 1}]}",
+        "{model.d_ff: [null, 256]}",
+        "{model.dropout: [0.1, {embedding: 0.1, residual: 0, output: 0}]}",
+        "{evaluation.stride: [32, 64]}",
+        "{data.tokenizer: [{kind: byte}, {kind: bpe, vocab_size: 512}]}",
+        "{training.optimizer.roles.head.rate: [1, 2.5]}",
+    ],
+)
+def test_the_schema_accepts_studies_that_the_loader_accepts(
+    study_validator: Draft202012Validator, study_file: Path, factor: str
+) -> None:
+    head = STUDY[: STUDY.index("  width")]
+    study_file.write_text(f"{head}  one: {factor}\nexclude: []\nfamily: one\nseeds: 0-2\n")
+    assert len(load_study(study_file).points) == 2
+    study_validator.validate(_read(study_file))
+
+
+@pytest.mark.parametrize("make", [experiment_json_schema, study_json_schema])
+def test_the_schema_is_plain_json_with_a_hover_text_for_every_key(
+    make: Callable[[], dict[str, Any]],
+) -> None:
+    schema = make()
     assert json.loads(json.dumps(schema, allow_nan=False)) == schema
     for name, definition in schema["$defs"].items():
         for key, value in definition["properties"].items():
             described = "description" in value or "$ref" in value
             assert described, f"{name}.{key}"
+
+
+def test_a_study_has_a_hover_text_for_its_keys_and_for_what_it_varies() -> None:
+    schema = study_json_schema()
+    assert all(schema["properties"][key]["description"] for key in Study.model_fields)
+    factor = schema["$defs"]["Factor"]["properties"]
+    sections = experiment_json_schema()["$defs"]
+    width = sections["ModelConfig"]["properties"]["d_model"]
+    assert factor["model.d_model"]["description"] == width["description"]
+    size = sections["TokenizerConfig"]["properties"]["vocab_size"]
+    assert factor["data.tokenizer.vocab_size"]["description"] == size["description"]
 
 
 def test_the_reference_names_every_key_with_range_and_default() -> None:

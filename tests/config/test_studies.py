@@ -268,6 +268,41 @@ def test_studies_without_a_grid_or_a_base(refused: Refused, text: str, expected:
     assert "Errno" not in message
 
 
+def test_an_experiment_in_a_studys_place_gets_one_error_with_its_command(load: Load) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(VALID)
+    assert caught.value.message == (
+        "study.yaml:3:1: task: the file is an experiment, not a study\n"
+        "    3 | task: language-modeling\n"
+        "      | ^^^^"
+    )
+    assert caught.value.remedy == "`wtie train --config study.yaml` runs it"
+    assert caught.value.exit_code == 2
+
+
+def test_an_experiment_is_known_by_what_it_extends_alone(refused: Refused) -> None:
+    message = refused("name: more\nextends: tiny.yaml\nseeds: 0-4\n")
+    assert message.startswith("study.yaml:2:1: extends: the file is an experiment, not a study\n")
+
+
+@pytest.mark.parametrize("key", ["factors", "experiment"])
+def test_a_study_with_keys_of_an_experiment_is_still_a_study(refused: Refused, key: str) -> None:
+    lines = {"experiment": "experiment: tiny.yaml\n", "factors": "factors:\n" + WIDTH}
+    message = refused("name: a\n" + lines[key] + "arms: {tied: {}}\n")
+    assert "arms: unknown key" in message
+    assert "not a study" not in message
+
+
+def test_a_study_of_a_study_is_refused_where_it_is_named(refused: Refused) -> None:
+    study = HEAD + WIDTH
+    assert refused(study, experiment=study).startswith(
+        "study.yaml:2:13: experiment: tiny.yaml is a study itself; name an experiment\n"
+    )
+    assert refused(study.replace("tiny", "study")).startswith(
+        "study.yaml:2:13: experiment: study.yaml is a study itself; name an experiment\n"
+    )
+
+
 def test_a_study_file_that_is_not_there(load: Load, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"gone\.yaml: there is no such file"):
         load_study(tmp_path / "gone.yaml")

@@ -1,5 +1,6 @@
 """One run, trained once by the command itself, that most tests here read."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,10 @@ def place(tmp_path, shared_cache) -> Iterator[Workplace]:
     workplace = Workplace(tmp_path, shared_cache)
     yield workplace
     workplace.leave()
+
+
+@pytest.fixture
+def trained_copy(place, trained) -> Workplace:
+    """Give a test the trained run in a workplace of its own, as its own first start left it."""
+    shutil.copytree(trained.runs, place.runs)
+    return place

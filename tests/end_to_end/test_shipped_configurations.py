@@ -53,7 +53,7 @@ def test_it_opens_with_question_cost_and_expected_result(path):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_every_point_of_a_study_loads_counts_and_builds(study):
-    for word in ("Question: ", "Cost: ", "Expected: "):
+    for word in ("$schema=../../docs/study.schema.json", "Question: ", "Cost: ", "Expected: "):
         assert word in head_of(study)
     loaded = load_study(study)
     assert len(loaded.points) > 1 and len(loaded.seeds) > 2

@@ -66,8 +66,8 @@ def test_arms_that_differ_in_the_tie_alone_differ_by_v_times_d(trained):
 
 
 @pytest.mark.slow
-def test_a_new_seed_and_a_new_arm_extend_the_run_and_retrain_nothing(place):
-    assert place.train().exit_code == 0
+def test_a_new_seed_and_a_new_arm_extend_the_run_and_retrain_nothing(trained_copy):
+    place = trained_copy
     first = results(place.run_folder())
 
     more_seeds = place.train("--seeds", "0-1", "--json")
@@ -109,8 +109,8 @@ def test_only_the_arms_asked_for_are_trained(place):
 
 
 @pytest.mark.slow
-def test_fresh_moves_the_old_run_aside(place):
-    assert place.train().exit_code == 0
+def test_fresh_moves_the_old_run_aside(trained_copy):
+    place = trained_copy
     folder = place.run_folder()
     before = snapshot(folder)
     assert place.train("--fresh").exit_code == 0
@@ -121,8 +121,8 @@ def test_fresh_moves_the_old_run_aside(place):
 
 
 @pytest.mark.slow
-def test_the_same_data_elsewhere_is_the_same_run_and_other_data_is_not(place):
-    assert place.train().exit_code == 0
+def test_the_same_data_elsewhere_is_the_same_run_and_other_data_is_not(trained_copy):
+    place = trained_copy
     (place.folder / "corpus").rename(place.folder / "moved")
     moved = place.train("data.corpus=moved", "--json")
     assert json.loads(moved.stdout)["trained_cells"] == 0

@@ -78,6 +78,79 @@ GEMMA2_2B = GEMMA_2B | {
     "num_key_value_heads": 4,
 }
 
+PYTHIA_160M = {
+    "model_type": "gpt_neox",
+    "vocab_size": 50304,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "tie_word_embeddings": False,
+}
+OPT_125M = {
+    "model_type": "opt",
+    "vocab_size": 50272,
+    "hidden_size": 768,
+    "ffn_dim": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 2048,
+    "word_embed_proj_dim": 768,
+}
+OPT_350M = OPT_125M | {
+    "hidden_size": 1024,
+    "ffn_dim": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "word_embed_proj_dim": 512,
+    "do_layer_norm_before": False,
+}
+PHI_2 = {
+    "model_type": "phi",
+    "vocab_size": 51200,
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "tie_word_embeddings": False,
+}
+PHI_3_MINI = PHI_2 | {
+    "model_type": "phi3",
+    "vocab_size": 32064,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+}
+BLOOM_560M = {
+    "model_type": "bloom",
+    "vocab_size": 250880,
+    "n_embed": 1024,
+    "n_layer": 24,
+    "num_attention_heads": 16,
+}
+BERT_BASE = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+MARIAN = {
+    "model_type": "marian",
+    "vocab_size": 58101,
+    "d_model": 512,
+    "encoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_layers": 6,
+    "decoder_attention_heads": 8,
+    "decoder_ffn_dim": 2048,
+    "max_position_embeddings": 512,
+}
+
 
 def written(folder: Path, content: object) -> Path:
     path = folder / "config.json"
@@ -96,6 +169,14 @@ def written(folder: Path, content: object) -> Path:
         (QWEN3_06B, 596_049_920, True),
         (GEMMA_2B, 2_506_172_416, True),
         (GEMMA2_2B, 2_614_341_888, True),
+        (PYTHIA_160M, 162_322_944, False),
+        (OPT_125M, 125_239_296, True),
+        (OPT_350M, 331_196_416, True),
+        (PHI_2, 2_779_683_840, False),
+        (PHI_3_MINI, 3_821_079_552, False),
+        (BLOOM_560M, 559_214_592, True),
+        (BERT_BASE, 109_514_298, True),
+        (MARIAN, 74_410_496, True),
     ],
     ids=lambda value: value["model_type"] if isinstance(value, dict) else None,
 )
@@ -132,7 +213,7 @@ def test_the_record_is_plain(tmp_path: Path) -> None:
         ({"hidden_size": 4097}, "num_attention_heads: 32 heads do not divide hidden_size 4097"),
         ({"num_key_value_heads": 5}, "num_key_value_heads: 5 do not divide"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: must be true or false"),
-        ({"model_type": "bert"}, "model_type: 'bert' is not known"),
+        ({"model_type": "t5"}, "model_type: 't5' is not known"),
         ({"model_type": ["llama"]}, "model_type: ['llama'] is not known"),
     ],
 )
@@ -142,6 +223,50 @@ def test_a_bad_field_is_named(tmp_path: Path, change: dict[str, Any], said: str)
         hf_ledger(path)
     assert caught.value.message.startswith(f"{path}: {said}")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (GPT2 | {"add_cross_attention": True}, "add_cross_attention: a decoder beside an encoder"),
+        (BERT_BASE | {"num_attention_heads": 7}, "num_attention_heads: 7 heads do not divide"),
+        (BLOOM_560M | {"hidden_size": 512}, "n_embed: 1024 contradicts hidden_size 512"),
+        (BLOOM_560M | {"n_embed": None}, "hidden_size: is missing"),
+        (BLOOM_560M | {"n_head": 3}, "num_attention_heads: 16 contradicts n_head 3"),
+        (MARIAN | {"decoder_vocab_size": 9}, "decoder_vocab_size: 9 contradicts vocab_size 58101"),
+        (
+            MARIAN | {"tie_word_embeddings": False},
+            "tie_word_embeddings: false contradicts share_encoder_decoder_embeddings",
+        ),
+        (MARIAN | {"decoder_attention_heads": 5}, "decoder_attention_heads: 5 heads do not divide"),
+        (
+            {key: MISTRAL_7B[key] for key in MISTRAL_7B if key != "num_key_value_heads"}
+            | {"num_attention_heads": 4},
+            "num_key_value_heads: 8 do not divide num_attention_heads 4",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_named(
+    tmp_path: Path, content: dict[str, Any], said: str
+) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(UsageError) as caught:
+        hf_ledger(path)
+    assert caught.value.message.startswith(f"{path}: {said}")
+
+
+def test_a_projected_embedding_saves_its_own_width(tmp_path: Path) -> None:
+    model = hf_ledger(written(tmp_path, OPT_350M))
+    assert (model.d_model, model.embedding) == (512, 50272 * 512)
+
+
+def test_a_tie_in_a_translation_model_saves_the_targets_matrix(tmp_path: Path) -> None:
+    own = MARIAN | {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 1000}
+    tied = hf_ledger(written(tmp_path, own))
+    untied = hf_ledger(written(tmp_path, own | {"tie_word_embeddings": False}))
+    assert untied.total - tied.total == untied.head == tied.saving == 1000 * 512
+    assert tied.embedding == untied.embedding == (58101 + 1000) * 512
+    assert hf_ledger(written(tmp_path, MARIAN)).embedding == 58101 * 512
 
 
 def test_a_missing_model_type_lists_the_known_ones(tmp_path: Path) -> None:

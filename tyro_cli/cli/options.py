@@ -107,7 +107,7 @@ def choose_launcher(name: str, address: str | None, storage: Path | None) -> "La
         return LauncherChoice()
     if name != "ray":
         raise UsageError(f"--launcher {name!r} is unknown", f"one of {', '.join(LAUNCHERS)}")
-    from tyro_cli.experiments.launchers.ray import check_ray
+    from tyro_cli.experiments.launchers.ray_connection import check_ray
 
     address = address or os.environ.get("RAY_ADDRESS") or None
     check_ray(address)

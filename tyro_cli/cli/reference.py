@@ -1,8 +1,8 @@
 """Write the generated docs, or check that they are current: `python -m tyro_cli.cli.reference`.
 
-docs/CLI.md comes from the Typer app itself, docs/CONFIG.md and docs/wtie.schema.json from the
-configuration's schema, so none of them can say anything else than the program does. `make docs`
-writes them, `make lint` checks them.
+docs/CLI.md comes from the Typer app itself, docs/CONFIG.md, docs/wtie.schema.json and
+docs/study.schema.json from the configuration's schema, so none of them can say anything else than
+the program does. `make docs` writes them, `make lint` checks them.
 """
 
 import inspect
@@ -42,7 +42,18 @@ def schema_text() -> str:
     """Return docs/wtie.schema.json."""
     from tyro_cli.config.json_schema import experiment_json_schema
 
-    return json.dumps(experiment_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    return _json_text(experiment_json_schema())
+
+
+def study_schema_text() -> str:
+    """Return docs/study.schema.json."""
+    from tyro_cli.config.json_schema import study_json_schema
+
+    return _json_text(study_json_schema())
+
+
+def _json_text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def cli_reference_markdown() -> str:
@@ -130,6 +141,7 @@ def generated_files() -> dict[str, str]:
         "docs/CLI.md": cli_reference_markdown(),
         "docs/CONFIG.md": config_reference_markdown(),
         "docs/wtie.schema.json": schema_text(),
+        "docs/study.schema.json": study_schema_text(),
     }
 
 

@@ -13,13 +13,17 @@ def schema(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Write it there instead of to stdout."),
     ] = None,
+    study: Annotated[
+        bool, typer.Option("--study", help="The one of a study file, not of an experiment.")
+    ] = False,
 ) -> None:
-    """Print the JSON Schema of a configuration."""
-    from tyro_cli.cli.reference import schema_text
+    """Print the JSON Schema of a configuration, or of a study."""
+    from tyro_cli.cli.reference import schema_text, study_schema_text
     from tyro_cli.storage.files import write_text
 
+    text = study_schema_text() if study else schema_text()
     if out is None:
-        print_text(schema_text())
+        print_text(text)
         return
-    write_text(out, schema_text())
+    write_text(out, text)
     print_line(f"wrote {out}")

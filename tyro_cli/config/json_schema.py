@@ -1,18 +1,21 @@
-"""The JSON Schema of an experiment file, for editors: completion, hover text, checks while typing.
+"""The JSON Schemas of experiment and study files, for editors: completion, hover text, checks.
 
-It is generated from `schema`, so it cannot drift from what is accepted. Whatever an editor refuses,
-the loader refuses; rules over several keys are the loader's alone. Arms, and files that extend
-another one, may leave any key out, so both use partial copies of the sections.
+They are generated from `schema` and `studies`, so they cannot drift from what is accepted. Whatever
+an editor refuses, the loader refuses (but for a level that a study excludes everywhere); rules over
+several keys are the loader's alone. Arms, and files that extend another one, may leave any key out,
+so both use partial copies of the sections.
 """
 
 import copy
 from typing import Any
 
-from tyro_cli.config.schema import Experiment, Match
+from tyro_cli.config.messages import known_paths
+from tyro_cli.config.schema import Experiment, Match, Settings
+from tyro_cli.config.studies import SECTIONS, Study
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PARTIAL = "Partial"
-_ARM_SECTIONS = ("data", "model", "training", "evaluation")
+_REFERENCE = "#/$defs/"
 
 
 def experiment_json_schema() -> dict[str, Any]:
@@ -30,18 +33,15 @@ def experiment_json_schema() -> dict[str, Any]:
         "description": "What the arm changes in the base; {} is the base as it stands.",
         "additionalProperties": False,
         "properties": {
-            **{key: copy.deepcopy(partial["properties"][key]) for key in _ARM_SECTIONS},
+            **{key: copy.deepcopy(partial["properties"][key]) for key in SECTIONS},
             "match": {
                 "$ref": "#/$defs/Match",
                 "description": "Solve one model key for the parameter count of another arm.",
             },
         },
     }
-    arm_name = {key: full["properties"]["name"][key] for key in ("pattern", "maxLength")}
     for experiment in (full, partial):
-        experiment["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
-        experiment["properties"]["arms"].pop("patternProperties", None)
-        experiment["properties"]["arms"]["propertyNames"] = copy.deepcopy(arm_name)
+        _name_entries(experiment["properties"]["arms"], "Arm", full["properties"]["name"])
     partial["properties"]["extends"] = {
         "type": "string",
         "minLength": 1,
@@ -58,6 +58,75 @@ def experiment_json_schema() -> dict[str, Any]:
         "else": {"$ref": "#/$defs/Experiment"},
         "$defs": {name: _on_one_line(definitions[name]) for name in sorted(definitions)},
     }
+
+
+def study_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a study file.
+
+    A level must be what its key may hold in an experiment; whether it fits the base is not asked.
+    """
+    experiment = Experiment.model_json_schema()
+    definitions: dict[str, Any] = experiment["$defs"]
+    varied = [
+        key for key in known_paths(Settings) if "." in key and key.partition(".")[0] in SECTIONS
+    ]
+    factor = {
+        "type": "object",
+        "description": "The keys that the factor sets, each with a list of levels.",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "properties": {key: _levels(_schema_at(experiment, key)) for key in varied},
+    }
+    study = Study.model_json_schema()
+    properties = study["properties"]
+    _name_entries(properties["factors"], "Factor", properties["name"])
+    properties["exclude"]["items"]["minProperties"] = 1
+    used = {name: definitions[name] for name in _used_by(factor, definitions, set())}
+    return {
+        "$schema": _DIALECT,
+        **_on_one_line(study | {"title": "wtie study"}),
+        "$defs": {
+            name: _on_one_line(one) for name, one in sorted({"Factor": factor, **used}.items())
+        },
+    }
+
+
+def _levels(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list of a key's values, under the key's own description."""
+    told = {key: value for key, value in schema.items() if key == "description"}
+    level = {key: schema[key] for key in schema if key not in ("description", "default", "title")}
+    return {"type": "array", "minItems": 1, "items": level, **told}
+
+
+def _schema_at(root: dict[str, Any], dotted: str) -> dict[str, Any]:
+    """Return the schema of a key, through references and the alternatives to a section."""
+    schema = root
+    for part in dotted.split("."):
+        options = (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ()))
+        reference = next((one["$ref"] for one in options if "$ref" in one), None)
+        section = root["$defs"][reference.removeprefix(_REFERENCE)] if reference else schema
+        schema = section["properties"][part]
+    return schema
+
+
+def _used_by(schema: Any, definitions: dict[str, Any], found: set[str]) -> set[str]:
+    """Add to `found` the names of all definitions that a schema refers to, at any remove."""
+    if isinstance(schema, dict):
+        name = schema.get("$ref", "").removeprefix(_REFERENCE)
+        if name and name not in found:
+            found.add(name)
+            _used_by(definitions[name], definitions, found)
+    below = schema.values() if isinstance(schema, dict) else schema
+    for one in below if isinstance(schema, dict | list) else ():
+        _used_by(one, definitions, found)
+    return found
+
+
+def _name_entries(entries: dict[str, Any], definition: str, name: dict[str, Any]) -> None:
+    """Say of a map that each of its keys is a name, and that each value fits the definition."""
+    entries.pop("patternProperties", None)
+    entries["additionalProperties"] = {"$ref": _REFERENCE + definition}
+    entries["propertyNames"] = {key: name[key] for key in ("pattern", "maxLength")}
 
 
 def _on_one_line(definition: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tyro_cli.config.composing import Composer, FatalProblem, read_source
+from tyro_cli.config.kinds import refuse_study
 from tyro_cli.config.messages import known_paths, nearest, shown, translate, unknown_key
 from tyro_cli.config.overrides import apply_overrides, place_value
 from tyro_cli.config.positions import (
@@ -22,6 +23,7 @@ from tyro_cli.config.positions import (
     Place,
     Problem,
     Source,
+    join_path,
     locate,
     merge,
     plain,
@@ -90,13 +92,14 @@ def load_experiment(
             and the place that it stands at in the study.
 
     Raises:
-        ConfigurationError: With every problem found, one block each.
+        ConfigurationError: With every problem found, one block each; `OtherKind` for a study.
     """
     problems: list[Problem] = []
     try:
         root, text = _read_layers(path, problems)
     except FatalProblem as error:
         raise refusal([error.problem]) from None
+    refuse_study(root)
     root, more = apply_overrides(root, overrides)
     problems += more
     try:
@@ -208,14 +211,6 @@ def compose_file(source: Source, text: str, problems: list[Problem]) -> Node:
     return root
 
 
-def dotted(path: Sequence[str | int]) -> str:
-    """Write a path: keys joined by dots, list positions in brackets."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
 def _validate_experiment(
     root: Node, data: Mapping[str, Any]
 ) -> tuple[Experiment | None, list[Problem]]:
@@ -266,7 +261,7 @@ def problems_at(
     problems = []
     for paths, message, at_key in found:
         place, _ = locate(root, paths[0], at_key=at_key)
-        problems.append(Problem(place, dotted(paths[0]), message))
+        problems.append(Problem(place, join_path(paths[0]), message))
     return problems
 
 
@@ -312,13 +307,13 @@ def _resolve_arm(
         settings = Settings.model_validate(merged_data)
     except ValidationError as error:
         for paths, message, at_key in translate(error, merged_data, Settings):
-            if (dotted(paths[0]), message) in known_problems:
+            if (join_path(paths[0]), message) in known_problems:
                 continue
             if message == "is missing" and not _has_section(base, paths[0][0]):
                 continue  # The base lacks the whole section, which has been said there.
             path = _own_path(override, paths)
             place, _ = locate(root, ("arms", name, *path), at_key=at_key)
-            problems.append(Problem(place, dotted(("arms", name, *paths[0])), message))
+            problems.append(Problem(place, join_path(("arms", name, *paths[0])), message))
     match, match_problems = _read_match(root, name, match_entry, override)
     problems += match_problems
     if settings is None or problems:

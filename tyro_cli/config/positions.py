@@ -185,6 +185,14 @@ def locate(root: Node, path: Sequence[str | int], *, at_key: bool = False) -> tu
     return place, len(path)
 
 
+def join_path(path: Sequence[str | int]) -> str:
+    """Write a path: keys joined by dots, list positions in brackets."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
 def split_path(root: Node, dotted: str) -> list[str]:
     """Split a dotted path at the keys that exist, which may hold dots themselves (arm names)."""
     parts = dotted.split(".")

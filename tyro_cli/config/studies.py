@@ -15,10 +15,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from tyro_cli.config.claims import Claim, claim_problems
 from tyro_cli.config.composing import FatalProblem, read_source
+from tyro_cli.config.kinds import OtherKind, refuse_experiment
 from tyro_cli.config.loading import (
     LoadedExperiment,
     compose_file,
-    dotted,
     load_experiment,
     problems_at,
     refusal,
@@ -26,7 +26,15 @@ from tyro_cli.config.loading import (
 from tyro_cli.config.messages import known_paths, nearest, shown, translate
 from tyro_cli.config.overrides import key_of, place_of
 from tyro_cli.config.paths import overlaps, set_at
-from tyro_cli.config.positions import ALTERNATIVES, Node, Place, Problem, locate, plain
+from tyro_cli.config.positions import (
+    ALTERNATIVES,
+    Node,
+    Place,
+    Problem,
+    join_path,
+    locate,
+    plain,
+)
 from tyro_cli.config.schema import Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
 from tyro_cli.errors import ConfigurationError
@@ -147,7 +155,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
 
     Raises:
         ConfigurationError: With every problem of the study itself; or, where it is right, with
-            what each level breaks in the experiment.
+            what each level breaks in the experiment; `OtherKind` for an experiment.
     """
     problems: list[Problem] = []
     source, text = read_source(path, 0)
@@ -155,16 +163,13 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
         root = compose_file(source, text, problems)
     except FatalProblem as error:
         raise refusal([error.problem]) from None
+    refuse_experiment(root)
     study = _validate(root, problems)
     assert study is not None
     if smoke:
         overrides = (*_smoke_overrides(root, study), *overrides)
     base_path = path.parent / study.experiment
-    if not _is_file(base_path):
-        place, _ = locate(root, ("experiment",))
-        message = f"there is no file {str(base_path)[:200]}"
-        raise refusal([Problem(place, "experiment", message)])
-    base = load_experiment(base_path, overrides)
+    base = _load_base(root, base_path, overrides)
     problems += _overridden(study, overrides)
     levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
     excluded = _exclusions(root, study, levels, problems)
@@ -181,6 +186,18 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
         text=text,
         overrides=tuple(overrides),
     )
+
+
+def _load_base(root: Node, path: Path, overrides: Sequence[str]) -> LoadedExperiment:
+    if _is_file(path):
+        try:
+            return load_experiment(path, overrides)
+        except OtherKind:
+            message = f"{str(path)[:200]} is a study itself; name an experiment"
+    else:
+        message = f"there is no file {str(path)[:200]}"
+    place, _ = locate(root, ("experiment",))
+    raise refusal([Problem(place, "experiment", message)])
 
 
 def _is_file(path: Path) -> bool:
@@ -292,7 +309,7 @@ def _claim_problems(
         is_tuned=base.experiment.tune is not None,
     )
     return [
-        Problem(locate(root, ("claim", *path))[0], dotted(("claim", *path)), message)
+        Problem(locate(root, ("claim", *path))[0], join_path(("claim", *path)), message)
         for path, message in found
     ]
 

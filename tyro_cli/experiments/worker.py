@@ -9,11 +9,10 @@ workers train a cell together, that of rank 0 owns the cell, writes and reports.
 import io
 import json
 import os
-import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from tyro_cli.data.preparing import Prepared, open_entry
 from tyro_cli.errors import (
     BrokenArm,
     DamagedFolder,
-    DamagedRecord,
     Diverged,
     Interrupted,
     LockHeld,
@@ -34,13 +32,14 @@ from tyro_cli.errors import (
 )
 from tyro_cli.evaluation.quality import bleu_counts, translation_quality
 from tyro_cli.evaluation.signatures import search_signature, signatures
+from tyro_cli.experiments.clock import CellClock
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.specs import CellSpec, read_result
 from tyro_cli.ledger.ledger import ledger_of
 from tyro_cli.models.translation_model import TranslationModel
 from tyro_cli.models.tying import unique_parameters, verify_tie
 from tyro_cli.storage.checkpoints import checkpoint_path
-from tyro_cli.storage.files import read_json, write_bytes, write_json, write_text
+from tyro_cli.storage.files import write_bytes, write_json, write_text
 from tyro_cli.storage.locks import owned
 from tyro_cli.storage.system import make_folder, remove_leftovers, storage_errors, sync_folder
 from tyro_cli.training.checkpoints import load_model, verified_best
@@ -103,7 +102,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
         )
         trainer = Trainer(context)
         _check_ledger(trainer.model, settings, data)
-        clock = _Clock(folder / "performance.json")
+        clock = CellClock(folder / "performance.json")
         try:
             trained = trainer.run()
             clock.add(trained)
@@ -290,72 +289,6 @@ def _result(
             for split in ("valid", "test")
         },
     }
-
-
-class _Clock:
-    """Seconds and bytes of a cell, added up over the processes that worked on it.
-
-    What a process took that was killed is lost.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.started = time.perf_counter()
-        self.sums = {
-            "train_seconds": 0.0,
-            "train_tokens": 0,
-            "evaluation_seconds": 0.0,
-            "final_evaluation_seconds": 0.0,
-            "start_up_seconds": 0.0,
-            "peak_memory_bytes": 0,
-        }
-        if path.exists():
-            with suppress(DamagedRecord):  # lost times are no reason to lose the cell
-                self.sums |= _numbers(read_json(path), self.sums)
-        self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
-        self.final_started: float | None = None
-
-    def add(self, source: Trained | Trainer) -> None:
-        """Add what training took in this process; once."""
-        if self.final_started is not None:
-            return
-        self.sums["train_seconds"] += source.train_seconds
-        self.sums["train_tokens"] += source.train_tokens
-        self.sums["evaluation_seconds"] += source.evaluation_seconds
-        self.final_started = time.perf_counter()
-
-    def write(self, final: bool = False) -> None:
-        """Write `performance.json`."""
-        if final and self.final_started is not None:
-            self.sums["final_evaluation_seconds"] = time.perf_counter() - self.final_started
-        self.sums["peak_memory_bytes"] = max(peak_memory_bytes(), self.sums["peak_memory_bytes"])
-        seconds = self.sums["train_seconds"]
-        rate = self.sums["train_tokens"] / seconds if seconds else None
-        write_json(self.path, self.sums | {"train_tokens_per_second": rate})
-
-
-def _numbers(record: object, wanted: Iterable[str]) -> dict[str, Any]:
-    """Return the wanted numbers of a record that anyone may have written."""
-    values = record if isinstance(record, dict) else {}
-    return {key: values[key] for key in wanted if type(values.get(key)) in (int, float)}
-
-
-_IMPORTED = time.time()
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process ever held."""
-    with suppress(OSError):  # Linux; there `ru_maxrss` also counts what our parent once held
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _process_start_seconds() -> float:
-    """Return when this process was told to start, in seconds since the epoch."""
-    return float(os.environ.get("WTIE_STARTED", _IMPORTED))
 
 
 def main() -> int:

@@ -1,30 +1,25 @@
 """Cells as tasks of a Ray cluster: what the driver does. `ray_node` is what a node does.
 
-Inputs go out and records come back by value, so driver and nodes share no file system; only
-checkpoints stay where a cell was trained, in the run folder or in the storage that was named. A
-task whose worker is lost is retried and goes on from its checkpoint, where that is still there.
-wtie must be installed on every node, in the same version; no runtime environment is sent.
+`ray_connection` is the way to the cluster. Inputs go out and records come back by value, so driver
+and nodes share no file system; only checkpoints stay where a cell was trained, in the run folder or
+in the storage that was named. A task whose worker is lost is retried and goes on from its
+checkpoint, where that is still there. wtie must be installed on every node, in the same version; no
+runtime environment is sent.
 """
 
-import logging
 import math
-import os
 import secrets
 import select
-import shutil
-import signal
 import socket
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib.util import find_spec
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tyro_cli.data.copies import content_sha256, read_files
 from tyro_cli.errors import DeviceError, Interrupted, UsageError, WtieError
 from tyro_cli.experiments.launchers.local import CellFailure, Event, show_cursor
+from tyro_cli.experiments.launchers.ray_connection import first_line, ray_connected
 from tyro_cli.experiments.launchers.ray_node import (
     RECORDS,
     CellKilled,
@@ -32,7 +27,7 @@ from tyro_cli.experiments.launchers.ray_node import (
     run_on_node,
     versions,
 )
-from tyro_cli.experiments.limits import WORKER_BYTES, available_cores, available_memory_bytes
+from tyro_cli.experiments.limits import WORKER_BYTES
 from tyro_cli.experiments.specs import CellSpec
 from tyro_cli.storage.files import read_json, write_bytes, write_json
 from tyro_cli.storage.locks import owned
@@ -40,66 +35,15 @@ from tyro_cli.storage.names import inside
 from tyro_cli.training.signals import StopRequest
 
 MAX_RETRIES = 3
-OBJECT_STORE_BYTES = 200 * 10**6
 POLL_SECONDS = 0.25
-CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0  # a mailbox that is silent for so long is lost
-STARTS_IN_FOLDER = Path("/tmp")  # the path of a Unix socket is short: $TMPDIR may be too long
-HTTP2_SETTINGS = b"\x04"
-HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + HTTP2_SETTINGS + bytes(5)
 RETRIED = "its worker was lost; it goes on from its last checkpoint, if any"
 STORAGE_RECORD = "storage.json"
 
 
-def check_ray(address: str | None) -> None:
-    """Find out at little cost whether Ray can be used; nothing is started.
-
-    Args:
-        address: `HOST:PORT`, `auto`, or None.
-
-    Raises:
-        UsageError: Ray is not installed, or the address is none.
-        DeviceError: Nothing answers at the address.
-    """
-    if find_spec("ray") is None:
-        raise UsageError(
-            "--launcher ray needs Ray, which is not installed",
-            "install the extra `ray`: pip install 'wtie[ray]'",
-        )
-    if address in (None, "auto"):
-        return
-    host, colon, port = address.rpartition(":")
-    is_port = port.isascii() and port.isdigit() and int(port) < 2**16
-    if not (colon and host and is_port) or "/" in host:
-        raise UsageError(
-            f"--ray-address {address!r} is neither HOST:PORT nor auto",
-            "name the head as `ray start --head` printed it, e.g. --ray-address 10.0.0.1:6379, "
-            "on a machine that is part of the cluster",
-        )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
-            connection.sendall(HTTP2_GREETING)
-            answer = connection.recv(9)  # else Ray would ask a stranger for a quarter of an hour
-    except OSError as error:
-        raise _unreachable(address, error.strerror or str(error)) from error
-    if answer[3:4] != HTTP2_SETTINGS:
-        raise _unreachable(address, "what answers there is not Ray")
-
-
-def _unreachable(address: str, why: str) -> DeviceError:
-    return DeviceError(
-        f"no Ray cluster can be reached at {address}: {why}",
-        "start one with `ray start --head`, correct --ray-address, or leave it (and RAY_ADDRESS) "
-        "out to start Ray on this machine",
-    )
-
-
 @contextmanager
 def connected(address: str | None, storage: Path | None) -> Iterator["RayLauncher"]:
-    """Connect to a cluster, or start Ray on this machine, for the length of a block.
-
-    Ray on this machine takes the cores that we may use and an object store of
-    `OBJECT_STORE_BYTES`, asks its callers for a token made for this start, and leaves nothing.
+    """Give the launcher on a cluster, or on Ray started here, for the length of a block.
 
     Args:
         address: `HOST:PORT`, `auto`, or None to start Ray here.
@@ -109,73 +53,8 @@ def connected(address: str | None, storage: Path | None) -> Iterator["RayLaunche
         UsageError, DeviceError: As `check_ray`, or machines of the cluster need a storage.
         Interrupted: A signal came while Ray was starting.
     """
-    check_ray(address)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    with ExitStack() as held:
-        # From a thread of its own Ray prints what it thinks of lost workers, to standard output.
-        nowhere = held.enter_context(open(os.devnull, "w"))
-        held.enter_context(redirect_stdout(nowhere))
-        if address is None:
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            folder = tempfile.mkdtemp(prefix="wtie-ray-", dir=STARTS_IN_FOLDER)
-            held.callback(shutil.rmtree, folder, ignore_errors=True)
-            free = available_memory_bytes()
-            options |= {
-                "num_cpus": available_cores(),
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "_memory": None if free is None else max(0, free - OBJECT_STORE_BYTES),
-                "include_dashboard": False,
-                "_temp_dir": folder,
-            }
-        import ray
-
-        held.callback(ray.shutdown)
-        with _signals_kept(), _quiet():
-            try:
-                ray.init(address=address or "local", **options)
-            except Exception as error:
-                if address is None:
-                    raise DeviceError(
-                        f"Ray could not be started: {_first_line(error)}",
-                        "try again, or use --launcher local",
-                    ) from error
-                if "InvalidAuthToken" in f"{error} {error.__cause__}":
-                    raise DeviceError(
-                        f"the Ray cluster at {address} asks for another token than it was given",
-                        "set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or in "
-                        "~/.ray/auth_token",
-                    ) from error
-                raise _unreachable(address, _first_line(error)) from error
+    with ray_connected(address) as ray:
         yield RayLauncher(ray, storage)
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep our handlers: Ray takes SIGTERM for itself, and ends the process when it comes."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except SystemExit:
-        raise Interrupted(signal.SIGTERM) from None
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Ray's native code says while it connects out of the terminal; errors are ours."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 class RayLauncher:
@@ -291,7 +170,7 @@ class RayLauncher:
         except (ray.exceptions.RayError, ConnectionError) as error:
             if stop.signal_number is None:
                 raise WtieError(
-                    f"the Ray cluster was lost: {_first_line(error)}",
+                    f"the Ray cluster was lost: {first_line(error)}",
                     "start it again; the same command goes on with what is missing",
                 ) from error
         if stop.signal_number is not None:
@@ -383,7 +262,7 @@ class RayLauncher:
             self.ray.exceptions.NodeDiedError,
             self.ray.exceptions.OutOfMemoryError,
         ) as error:
-            why = f"its worker was lost {1 + MAX_RETRIES} times: {_first_line(error)}"
+            why = f"its worker was lost {1 + MAX_RETRIES} times: {first_line(error)}"
             outcome = {"failure": (why, again, 1), "records": {}}
         folder = Path(spec.folder)
         with owned(folder, f"cell {spec.name}"):
@@ -399,7 +278,3 @@ class RayLauncher:
         message, remedy, exit_code = outcome["failure"]
         observe({"kind": "failed", "cell": spec.name, "message": message})
         return CellFailure(spec.name, message, remedy, exit_code)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
