@@ -1,4 +1,6 @@
 import math
+from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tyro_cli.analysis.statistics import (
     Interval,
     equivalence_test,
     holm_adjusted,
+    jackknife,
     paired_document_bootstrap,
     paired_t_interval,
     paired_t_test,
@@ -306,3 +309,49 @@ def test_an_interval_that_touches_its_bound_does_not_pass_it():
     assert Interval(1e-9, 1.0, 0.95).excludes_zero()
     assert not Interval(-0.5, 1.0, 0.90).lies_within(1.0)
     assert not Interval(-1.0, 0.5, 0.90).lies_within(1.0)
+
+
+def test_the_jackknife_of_a_mean_is_the_t_interval() -> None:
+    values = {3: 0.4, 5: 0.1, 8: 0.7, 9: -0.2}
+    over = jackknife(lambda seeds: float(np.mean([values[s] for s in seeds])), list(values))
+    expected = paired_t_interval(list(values.values()))
+    assert over.estimate == pytest.approx(0.25)
+    assert over.standard_error == pytest.approx(np.std(list(values.values()), ddof=1) / 2)
+    assert (over.interval.low, over.interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_jackknife_of_a_mean_over_pairs_by_hand() -> None:
+    pairs = {(0, 1): 1.0, (0, 2): 2.0, (1, 2): 6.0}
+
+    def mean(seeds: Sequence[int]) -> float:
+        return float(np.mean([pairs[pair] for pair in combinations(seeds, 2)]))
+
+    over = jackknife(mean, [0, 1, 2])
+    # Left out one at a time: 6, 2, 1, whose mean is 3.
+    assert over.estimate == 3.0
+    assert over.standard_error == pytest.approx(np.sqrt(2 / 3 * (9 + 1 + 4)))
+    assert over.interval.half_width == pytest.approx(4.302653 * over.standard_error)
+
+
+def test_the_jackknife_over_pairs_covers_at_least_what_it_says() -> None:
+    generator = np.random.default_rng(0)
+    num_seeds, rounds, covered = 5, 400, 0
+    for _ in range(rounds):
+        of_seed = generator.normal(size=num_seeds)
+        noise = generator.normal(size=(num_seeds, num_seeds))
+        values = of_seed[:, None] + of_seed + np.triu(noise) + np.triu(noise).T
+
+        def mean(seeds: Sequence[int], values: np.ndarray = values) -> float:
+            return float(np.mean([values[pair] for pair in combinations(seeds, 2)]))
+
+        interval = jackknife(mean, range(num_seeds)).interval
+        covered += interval.low <= 0 <= interval.high
+    assert covered / rounds > 0.94
+
+
+def test_the_jackknife_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        jackknife(lambda seeds: 0.0, [1])
+    with pytest.raises(ValueError, match="finite"):
+        jackknife(lambda seeds: float("nan"), [1, 2])
+    assert jackknife(lambda seeds: 7.0, [1, 2, 3]).interval.half_width == 0

@@ -25,6 +25,7 @@ EXPECTED = {
     ("init",), ("train",), ("compare",), ("params",), ("eval",), ("generate",), ("runs", "ls"),
     ("runs", "show"), ("runs", "verify"), ("runs", "tag"), ("runs", "rm"), ("data", "ls"),
     ("data", "info"), ("data", "prepare"), ("schema",), ("sweep",), ("report",), ("translate",),
+    ("probe",),
 }  # fmt: skip
 
 

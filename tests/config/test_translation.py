@@ -67,6 +67,11 @@ def test_a_key_of_translation_is_refused_in_a_language_model(
     assert f"{key}: is for the task translation" in problems(VALID, [override])
 
 
+def test_gradients_of_two_roles_are_measured_of_a_language_model(problems: Problems) -> None:
+    message = problems(TRANSLATION, ["evaluation.role_gradients_every_steps=5"])
+    assert "role_gradients_every_steps: is for the task language-modeling; take it out" in message
+
+
 def test_a_language_model_has_no_encoder_to_tie(problems: Problems) -> None:
     message = problems(VALID, ["arms.tied.model.tying=three-way"])
     assert "three-way ties an encoder too: the task must be translation" in message

@@ -130,6 +130,6 @@ def test_a_factor_over_what_is_searched_is_refused(load, tmp_path, key):
 
 
 def test_arms_cannot_be_named_like_the_folders_of_a_search(problems):
-    for name in ("trials", "tuned"):
+    for name in ("trials", "tuned", "probes.json"):
         said = problems(VALID.replace("  tied:", f"  {name}:"))
         assert f"arms.{name}: is the name of something else in a run folder" in said

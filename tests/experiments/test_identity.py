@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.experiments.small_experiments import ARMS, BASE, load, prepared_data
+from tyro_cli.analysis.records import differing_settings
 from tyro_cli.config.schema import Settings
 from tyro_cli.experiments import identity
 from tyro_cli.experiments.identity import cell_id, run_id, settings_sha256
@@ -172,6 +173,7 @@ def test_seed_content_precision_and_protocol_change_the_identity(
         {"training__precision": "fp32"},
         {"evaluation__stride": 4},
         {"training__optimizer__learning_rate": 0.002},
+        {"evaluation__role_gradients_every_steps": 7},
     ],
     ids=lambda same: next(iter(same)),
 )
@@ -180,6 +182,17 @@ def test_the_same_data_elsewhere_and_another_way_to_write_it_are_the_same(
 ) -> None:
     assert identify(settings(**same)) == identify(settings())
     assert run_id(settings(**same), CONTENT, "fp32") == run_id(settings(), CONTENT, "fp32")
+
+
+def test_a_key_that_only_measures_is_in_no_record_where_it_is_not_given() -> None:
+    key = "role_gradients_every_steps"
+    measured = settings(**{f"evaluation__{key}": 7})
+    assert settings_sha256(measured, "fp32") == settings_sha256(settings(), "fp32")
+    assert measured.as_record()["evaluation"].pop(key) == 7
+    assert key not in settings().as_record()["evaluation"]
+    assert key not in settings().model_dump()["evaluation"]
+    assert differing_settings(measured.as_record(), settings().as_record()) == ()
+    assert Settings.model_validate(measured.as_record()) == measured
 
 
 def test_auto_precision_is_what_it_came_to() -> None:

@@ -40,6 +40,9 @@ from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError, Usage
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.names import inside
 
+MEASURING = "evaluation.role_gradients_every_steps"
+"""The setting that changes no number, and that cells of one arm may differ in."""
+
 Status = Literal["done", "diverged", "unfinished"]
 Rates = Literal["own", "baseline-best", "each-best"]
 
@@ -381,12 +384,15 @@ def _check_place(path: Path, result: CellResult, manifest: Manifest, arm: str, s
 
 
 def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the dotted paths of the settings in which two arms differ, sorted."""
+    """Return the dotted paths of the settings in which two arms differ, sorted.
+
+    What only measures is in no identity (`experiments.identity`), and no difference here.
+    """
     flat_first, flat_second = dict(_flatten(first)), dict(_flatten(second))
     absent = object()
     return tuple(
         path
-        for path in sorted(flat_first.keys() | flat_second.keys())
+        for path in sorted((flat_first.keys() | flat_second.keys()) - {MEASURING})
         if flat_first.get(path, absent) != flat_second.get(path, absent)
     )
 

@@ -7,7 +7,7 @@ SciPy does the mathematics; it is imported inside the functions because it takes
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,15 @@ class Equivalence:
     """Two one-sided t tests against a margin; `interval` decides at the 5 % level."""
 
     p: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """A statistic of several seeds, with its jackknife standard error and t interval."""
+
+    estimate: float
+    standard_error: float
     interval: Interval
 
 
@@ -171,6 +180,41 @@ def equivalence_test(differences: Sequence[float], margin: float) -> Equivalence
 
     t_of_nearer_bound = (margin - abs(mean)) / standard_error
     return Equivalence(float(special.stdtr(len(values) - 1, -t_of_nearer_bound)), interval)
+
+
+def jackknife(
+    statistic: Callable[[Sequence[int]], float],
+    seeds: Sequence[int],
+    confidence: float = 0.95,
+) -> Jackknife:
+    """Return a statistic of all seeds with the interval that leaving out one at a time gives.
+
+    With t_i the statistic without seed i and t their mean, the variance is
+    (n - 1) / n * sum (t_i - t)^2 (Efron 1982, chapter 3), the interval
+    estimate +- t(1 - (1 - confidence) / 2, n - 1) * standard error (Tukey 1958). Of a mean over
+    seeds that is the t interval. It also holds for a mean over pairs of seeds, whose values are not
+    independent because each seed is in several; there it errs on the wide side (Efron and Stein
+    1981). A difference of two arms is one statistic: a seed is left out of both at once.
+
+    Args:
+        statistic: From some of the seeds to its value; called with all, and without each one.
+        seeds: All seeds, different from each other.
+        confidence: Coverage of the interval.
+
+    Raises:
+        ValueError: Fewer than two seeds, or a value that is not finite.
+    """
+    values = _checked(
+        [statistic([other for other in seeds if other != seed]) for seed in seeds], at_least=2
+    )
+    estimate = statistic(list(seeds))
+    if not math.isfinite(estimate):
+        raise ValueError("a statistic must be a finite number")
+    num_seeds = len(values)
+    standard_error = _standard_deviation(values) * (num_seeds - 1) / math.sqrt(num_seeds)
+    half_width = _t_quantile(0.5 + confidence / 2, num_seeds - 1) * standard_error
+    interval = Interval(estimate - half_width, estimate + half_width, confidence)
+    return Jackknife(estimate, standard_error, interval)
 
 
 def upper_bound_of_spread(differences: Sequence[float], confidence: float = 0.80) -> float:

@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from tyro_cli import __version__
-from tyro_cli.cli import compare, data, init, params, report, runs, schema, sweep, train, use
+from tyro_cli.cli import (
+    compare,
+    data,
+    init,
+    params,
+    probe,
+    report,
+    runs,
+    schema,
+    sweep,
+    train,
+    use,
+)
 from tyro_cli.errors import Interrupted, WtieError
 
 EXIT_CODES = """\
@@ -44,6 +56,7 @@ app.command("params")(params.params)
 app.command("eval")(use.evaluate)
 app.command("generate")(use.generate)
 app.command("translate")(use.translate)
+app.command("probe")(probe.probe)
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
 app.command("schema")(schema.schema)

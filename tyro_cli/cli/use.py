@@ -46,7 +46,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score trained cells on their own splits, or on another text."""
-    _check_checkpoint(checkpoint)
+    check_checkpoint(checkpoint)
     from tyro_cli.experiments.use import evaluate_run
 
     records = evaluate_run(run, text=text, arm=arm, seed=seed, checkpoint=checkpoint)
@@ -101,7 +101,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Continue a prompt with one trained cell."""
-    _check_checkpoint(checkpoint)
+    check_checkpoint(checkpoint)
     from tyro_cli.experiments.use import generate_text
 
     pieces = generate_text(
@@ -145,7 +145,7 @@ def translate(
     An empty line stays empty. A line with more tokens than the model reads is cut there, and stderr
     says which.
     """
-    _check_checkpoint(checkpoint)
+    check_checkpoint(checkpoint)
     from tyro_cli.experiments.translating import translate_lines
 
     for line in translate_lines(
@@ -161,6 +161,7 @@ def translate(
         sys.stdout.flush()
 
 
-def _check_checkpoint(checkpoint: str) -> None:
+def check_checkpoint(checkpoint: str) -> None:
+    """Raise `UsageError` where a checkpoint is none that a cell has."""
     if checkpoint not in CHECKPOINTS:
         raise UsageError(f"--checkpoint {checkpoint!r} is unknown", "best or last")

@@ -15,8 +15,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -46,6 +48,7 @@ RESERVED_ARM_NAMES = frozenset(
         "experiment.yaml",
         "resolved.yaml",
         "manifest.json",
+        "probes.json",
         "tokenizer.json",
         "source-tokenizer.json",
         "report.html",
@@ -465,6 +468,9 @@ class TrainingConfig(Section):
     """Steps between checkpoints. Left out: one at every evaluation."""
 
 
+ROLE_GRADIENTS = "role_gradients_every_steps"
+
+
 class EvaluationConfig(Section):
     """When validation runs, and how much context a scored token has."""
 
@@ -483,6 +489,22 @@ class EvaluationConfig(Section):
     length_penalty: Annotated[Number, Field(ge=0.0, le=10.0)] | None = None
     """Translation: finished hypotheses are ranked by log probability / length^this; 0 favours
     short ones. Left out: 1."""
+
+    role_gradients_every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
+    """Language modelling: steps between measurements of the gradients that word vectors get at the
+    input and at the softmax, each a pass of its own on a fixed part of valid, from the first step
+    on; `wtie probe` shows them. It changes no number of training and is in no identity. Left out:
+    none."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_changes_nothing(
+        self, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """Leave the key of measurements out where it is not given: records stay as they were."""
+        record: dict[str, Any] = handler(self)
+        if record.get(ROLE_GRADIENTS, 0) is None:
+            del record[ROLE_GRADIENTS]
+        return record
 
 
 class AnalysisConfig(Section):
@@ -602,6 +624,9 @@ class Settings(Section):
         if self.evaluation.stride is not None:
             message = "translation scores every sentence as a whole; take it out"
             problems.append((("evaluation.stride", "task"), message))
+        if self.evaluation.role_gradients_every_steps is not None:
+            message = "is for the task language-modeling; take it out"
+            problems.append(((f"evaluation.{ROLE_GRADIENTS}", "task"), message))
         return problems
 
 

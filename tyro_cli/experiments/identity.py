@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tyro_cli.config.schema import TRANSLATION_KEYS, Settings
+from tyro_cli.config.schema import ROLE_GRADIENTS, TRANSLATION_KEYS, Settings
 
 PROTOCOL = 1
 
@@ -53,6 +53,7 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
     """
     record = settings.model_dump(mode="json")
     model, training, evaluation = record["model"], record["training"], record["evaluation"]
+    evaluation.pop(ROLE_GRADIENTS, None)  # it measures, and changes nothing
     model["dropout"] = settings.model.dropouts.model_dump(mode="json")
     model["d_ff"] = settings.model.resolved_d_ff
     model["embedding_std"] = settings.model.resolved_embedding_std

@@ -15,7 +15,7 @@ from tyro_cli.data.corpora import read_text
 from tyro_cli.data.documents import split_documents
 from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.prepared import TokenSplit, default_cache_folder, tokenize_split
-from tyro_cli.data.preparing import prepare
+from tyro_cli.data.preparing import Prepared, prepare
 from tyro_cli.data.tokenizers import decode_tokens, encode_prompt, load_tokenizer
 from tyro_cli.errors import (
     DamagedRecord,
@@ -101,7 +101,24 @@ def evaluate_run(
 
 def _own_splits(run_folder: Path, cell: CellRecord) -> dict[str, TokenSplit | PairSplit]:
     """Return valid and test of the text that a run was trained on, read again."""
+    prepared = data_of(run_folder, cell, "score another text with --text FILE")
+    return {name: prepared.splits[name] for name in ("valid", "test")}
+
+
+def data_of(run_folder: Path, cell: CellRecord, otherwise: str = "") -> Prepared:
+    """Return the data that a run was trained on, read again or from the cache.
+
+    Args:
+        run_folder: The run.
+        cell: One of its finished cells.
+        otherwise: What else the user can do where the data is not there.
+
+    Raises:
+        DataError: The corpus cannot be read.
+        RunFolderError: It is not the one that the run was trained on.
+    """
     settings = settings_of(cell)
+    otherwise = otherwise and f", or {otherwise}"
     try:
         prepared = prepare(
             settings.task,
@@ -112,16 +129,15 @@ def _own_splits(run_folder: Path, cell: CellRecord) -> dict[str, TokenSplit | Pa
     except DataError as error:
         raise DataError(
             f"the corpus that {run_folder} was trained on: {error.message}",
-            "run the command where the run was started, or score another text with --text FILE",
+            f"run the command where the run was started{otherwise}",
         ) from error
     if (prepared.content_sha256, prepared.tokenizer_sha256) != _trained_on(run_folder):
         raise RunFolderError(
             f"{settings.data.corpus}: its text, or the tokenizer trained on it, is not the one "
             f"that {run_folder} was trained on",
-            "put the corpus back and install the versions that manifest.json names, or score "
-            "another text with --text FILE",
+            "put the corpus back and install the versions that manifest.json names" + otherwise,
         )
-    return {name: prepared.splits[name] for name in ("valid", "test")}
+    return prepared
 
 
 def _other_text(run: RunRecords, cell: CellRecord, text: Path) -> dict[str, TokenSplit | PairSplit]:

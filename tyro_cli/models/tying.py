@@ -50,6 +50,23 @@ def source_matrix(model: TranslationModel) -> nn.Parameter:
     return model.embedding.weight if own is None else own.weight
 
 
+def vocabulary_matrices(model: LanguageModel | TranslationModel) -> dict[str, nn.Parameter]:
+    """Return each distinct matrix `[V, D]` by what it serves as.
+
+    `tied` is the one that is input embedding (of the decoder) and softmax matrix at once, and with
+    three-way tying the encoder's too; untied they are `input` and `output`. `source` is an
+    encoder's own. Read from the tensors and not from a flag.
+    """
+    softmax = softmax_matrix(model)
+    if _is_embedding(model, softmax):
+        found = {"tied": softmax}
+    else:
+        found = {"input": model.embedding.weight, "output": softmax}
+    if _has_encoder(model) and not _is_embedding(model, source_matrix(model)):
+        found["source"] = source_matrix(model)
+    return found
+
+
 def _has_encoder(model: LanguageModel | TranslationModel) -> TypeGuard[TranslationModel]:
     return hasattr(model, "encoder")
 

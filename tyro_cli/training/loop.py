@@ -31,6 +31,7 @@ from tyro_cli.training.checkpoints import resume, save_checkpoint
 from tyro_cli.training.hardware import compute_dtype, fingerprint
 from tyro_cli.training.optimizer import make_optimizer, set_rate
 from tyro_cli.training.processes import ALONE, Processes
+from tyro_cli.training.role_gradients import RoleGradients
 from tyro_cli.training.schedule import rate_factor
 from tyro_cli.training.tasks import Model, Task, task_of
 
@@ -138,6 +139,7 @@ class Trainer:
         self.fingerprint = fingerprint(
             context.device, context.precision, training.deterministic, self.processes.count
         )
+        self.role_gradients = RoleGradients(self.settings, context.data) if self.writes else None
         self.without_gradient = {
             name for name, _ in self.model.named_parameters() if not self._is_frozen(name)
         }
@@ -202,14 +204,26 @@ class Trainer:
                 self._after_step()  # what a stop right after this step left undone
             while not progress.finished:
                 context.poll()
+                roles = self._measure_roles()
                 started, tokens_before = time.perf_counter(), self.tokens_done
                 self._step()
                 self.train_seconds += time.perf_counter() - started
                 self.train_tokens += self.tokens_done - tokens_before
+                if roles is not None:  # behind the step's own record: a resume makes both anew
+                    self._record(roles)
                 self._after_step()
         except (Interrupted, ProcessLost):
             self._save_last()
             raise
+
+    def _measure_roles(self) -> dict[str, Any] | None:
+        """Return the record of the gradients of the two roles, where one is due."""
+        if self.role_gradients is None:
+            return None
+        started = time.perf_counter()
+        record = self.role_gradients.record(self.model, self.progress.step)
+        self.evaluation_seconds += time.perf_counter() - started
+        return record
 
     @property
     def tokens_done(self) -> int:

@@ -1,0 +1,1 @@
+"""Probes: measurements of trained word representations, and of the gradients that made them."""
