@@ -140,7 +140,7 @@ def probe_contrast_table(record: ProbeRecord) -> Table:
     rows: list[Row] = []
     for tied, untied in _pairs_of_arms(record):
         for matrix in _own(record, untied, ("input", "output")):
-            pair = (tied, "tied"), (untied, matrix)
+            pair: tuple[One, One] = (tied, "tied"), (untied, matrix)
             names: dict[str, CellValue] = {"arm": tied, "baseline": f"{untied} {matrix}"}
             for measure in AGREEMENTS:
                 over = Agreements(record, measure).contrast(*pair)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tyro_cli.analysis.columns import Column, Row, Table
+from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.statistics import jackknife
 from tyro_cli.data.tokenizers import load_tokenizer
 from tyro_cli.errors import DataError
@@ -181,7 +181,7 @@ def _pairs_row(arm: str, matrix: str, by_seed: dict[int, float | None]) -> Row:
     known = {seed: value for seed, value in by_seed.items() if value is not None}
     if len(known) < len(by_seed):
         return {"arm": arm, "matrix": matrix, "seeds": seeds, "mean": None}
-    row = {
+    row: dict[str, CellValue] = {
         "arm": arm,
         "matrix": matrix,
         "seeds": seeds,
