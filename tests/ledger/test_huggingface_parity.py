@@ -14,6 +14,8 @@ from tyro_cli.ledger.huggingface import MODEL_TYPES, hf_ledger
 
 pytest.importorskip("transformers", reason="needs the extra `hf`")
 
+pytestmark = pytest.mark.slow  # to import transformers takes longer than to build the models
+
 GATED = {
     "vocab_size": 61,
     "hidden_size": 24,
