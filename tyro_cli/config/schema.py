@@ -237,6 +237,10 @@ class ModelConfig(Section):
     """`pre`: every sublayer normalises what it reads, and a last norm follows the blocks; `post`:
     what a sublayer adds to is normalised after it, and there is no last norm."""
 
+    final_norm: Truth = True
+    """Whether a norm stands between the last block and the softmax (`norm_place: pre` alone); false
+    leaves nothing between them, and with num_layers 0 nothing between embedding and softmax."""
+
     tying: Literal["none", "in-out", "three-way"] = "none"
     """`in-out`: one matrix is both the input embedding (of the decoder) and the softmax matrix;
     `three-way` (translation, joint vocabulary): the encoder's input embedding too; `none`: a matrix
@@ -280,6 +284,11 @@ class ModelConfig(Section):
         if self.family == "gpt2":
             return 4 * self.d_model
         return -(-8 * self.d_model // (3 * 16)) * 16
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a norm follows the last block of a stack."""
+        return self.final_norm and self.norm_place == "pre"
 
     @property
     def resolved_embedding_std(self) -> float:
@@ -332,6 +341,13 @@ class Budget(Section):
 
     steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
     """Optimiser steps."""
+
+    @model_validator(mode="after")
+    def _final_norm_fits(self) -> "ModelConfig":
+        if not self.final_norm and self.norm_place == "post":
+            message = "takes out the norm behind the last block; post has none there: take it out"
+            refuse([(("final_norm", "norm_place"), message)])
+        return self
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Budget":
@@ -575,6 +591,8 @@ class Settings(Section):
                 del section[key]
         if record["model"]["norm_place"] == "pre":
             del record["model"]["norm_place"]
+        if record["model"]["final_norm"]:
+            del record["model"]["final_norm"]
         return record
 
     def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:

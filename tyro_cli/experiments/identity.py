@@ -108,6 +108,8 @@ def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
         del model["positions"]
     if model["norm_place"] == "pre":
         del model["norm_place"]
+    if model["final_norm"]:
+        del model["final_norm"]
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:
