@@ -92,7 +92,8 @@ def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
     record = resolved_record(settings)
     data, training = record["data"], record["training"]
     del data["corpus"], data["splits"]
-    data.pop("languages", None)  # the content says it
+    for key in ("languages", "synthetic"):
+        data.pop(key, None)  # the content says it
     _leave_out_unchanged(record, settings)
     if data["tokenizer"]["kind"] in ("word", "byte"):
         # The corpus decides the size; writing it out only checks it.
