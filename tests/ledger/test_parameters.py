@@ -28,6 +28,7 @@ def models(draw: st.DrawFn) -> ModelConfig:
         num_layers=draw(st.integers(0, 5)),
         d_ff=draw(st.none() | st.integers(1, 99)),
         tying=draw(st.sampled_from(["none", "in-out"])),
+        final_norm=draw(st.booleans()),
     )
 
 
@@ -119,12 +120,13 @@ def test_the_default_feed_forward_width(family: str, d_model: int, d_ff: int) ->
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("tying", ["none", "in-out"])
 @pytest.mark.parametrize("num_layers", [0, 2])
+@pytest.mark.parametrize("final_norm", [True, False])
 def test_the_real_model_has_exactly_these_parameters(
-    family: str, tying: str, num_layers: int
+    family: str, tying: str, num_layers: int, final_norm: bool
 ) -> None:
     from tyro_cli.models.language_model import LanguageModel
 
-    model = small(family, tying=tying, num_layers=num_layers)
+    model = small(family, tying=tying, num_layers=num_layers, final_norm=final_norm)
     real = {name: tuple(p.shape) for name, p in LanguageModel(model, V, T).named_parameters()}
     assert parameter_shapes(model, V, T) == real
 

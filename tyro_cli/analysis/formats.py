@@ -147,6 +147,17 @@ class Quality(Record):
     """How `bleu` and `chrf` were computed: sacrebleu's own lines, and the search."""
 
 
+class KnownEntropyRecord(Record):
+    """What is known of the source of a text, in nats a token; docs/STATISTICS.md explains each."""
+
+    entropy_rate_nats: NonNegative
+    unigram_entropy_nats: NonNegative
+    probability_current: NonNegative
+    reversible_excess_nats: NonNegative
+    true_nats_per_token: dict[Split, NonNegative] = Field(min_length=2)
+    """What the source itself scores on each split."""
+
+
 class CellResult(Record):
     """`result.json`: one cell that is done or diverged."""
 
@@ -165,6 +176,8 @@ class CellResult(Record):
     signatures: dict[Split, dict[str, str]] | None = None
     quality: dict[Split, Quality] | None = None
     """Translation alone."""
+    known_entropy: KnownEntropyRecord | None = None
+    """Where the source of the text is known."""
 
     @model_validator(mode="after")
     def _status_fits_what_is_there(self) -> "CellResult":

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from tyro_cli.analysis.arm_notes import difference_notes
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.excess import EXCESS_COLUMNS, excess_values, known_entropy_of, source_note
 from tyro_cli.analysis.formats import CellResult, Split, exp_or_none
 from tyro_cli.analysis.records import CellRecord, RunRecords
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
@@ -44,6 +45,7 @@ def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: boo
         {key: value for key, value in row.items() if (row["split"], key) not in withheld}
         for row in rows
     )
+    known = known_entropy_of(run.results())
     all_done = all(cell.status == "done" for cell in run.cells.values())
     columns = (
         Column("arm", "arm"),
@@ -51,6 +53,7 @@ def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: boo
         Column("seed", "seed"),
         Column("status", "cell", on_screen=not all_done),
         *SCORE_COLUMNS,
+        *(EXCESS_COLUMNS if known is not None else ()),
         Column("last_nats_per_token", "nats/tok, last", "number", on_screen=False),
         Column("last_word_perplexity", "last ppl", "number", 2),
         Column("gap_nats", "gap", "signed"),
@@ -64,12 +67,19 @@ def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: boo
         "token, valid minus a part of train of valid's size. Improving: the last evaluation was "
         "the best."
     )
+    sources = [source_note(known)] if known is not None else []
     return Table(
         "perplexity",
         f"Perplexity of {run.manifest.name}",
         columns,
         kept,
-        (explanation, *notes, *difference_notes(run, against), *_signature_notes(run, withheld)),
+        (
+            explanation,
+            *sources,
+            *notes,
+            *difference_notes(run, against),
+            *_signature_notes(run, withheld),
+        ),
     )
 
 
@@ -93,6 +103,7 @@ def _score_row(cell: CellRecord, split: Split) -> Row:
     best, last = result.scores(split, "best"), result.scores(split, "last")
     for column in SCORE_COLUMNS:
         row[column.key] = getattr(best, column.key)
+    row |= excess_values(result, split)
     row["last_nats_per_token"] = last.nats_per_token
     row["last_word_perplexity"] = last.word_perplexity
     if split == "valid":
@@ -122,6 +133,9 @@ def mean_row(arm: str, split: Split, cells: Sequence[CellRecord]) -> Row:
     row["bits_per_byte"] = _mean([scores.bits_per_byte for scores in best])
     row["token_perplexity"] = _perplexity([scores.nats_per_token for scores in best])
     row["word_perplexity"] = _perplexity([scores.nats_per_word for scores in best])
+    excesses = [excess_values(result, split) for result in done]
+    if all(excesses):
+        row |= {key: _mean([one[key] for one in excesses]) for key in excesses[0]}
     row["last_nats_per_token"] = _mean([scores.nats_per_token for scores in last])
     row["last_word_perplexity"] = _perplexity([scores.nats_per_word for scores in last])
     if split == "valid":
@@ -159,8 +173,10 @@ def _withheld_metrics(run: RunRecords, *, force: bool) -> tuple[set[tuple[str, s
                 notes.append(f"Forced: {split} {column.key}: {difference}.")
                 continue
             withheld |= {(split, column.key), (split, f"last_{column.key}")}
+            if column.key == "nats_per_token":
+                withheld |= {(split, excess.key) for excess in EXCESS_COLUMNS}
             notes.append(f"Left out: {split} {column.key}: {difference}.")
-    if results and len(withheld) == 2 * len(SPLITS) * len(SCORE_COLUMNS):
+    if results and all((split, one.key) in withheld for split in SPLITS for one in SCORE_COLUMNS):
         raise RunFolderError(
             f"{run.folder}: no metric was computed in one way by all cells. {notes[0]}",
             "Give all arms one evaluation, or insist with --force.",

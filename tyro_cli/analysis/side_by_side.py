@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.excess import EXCESS_COLUMNS, EXPLANATION, known_entropy_of
 from tyro_cli.analysis.formats import Metric
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords, differing_settings
@@ -46,6 +47,9 @@ def side_by_side(
         for result in run.results()
     }
     withheld, notes = withheld_metrics(results, [c.key for c in SCORES], "runs", force=force)
+    excess = EXCESS_COLUMNS if known_entropy_of(results.values()) is not None else ()
+    if excess:
+        notes.append(f"{EXPLANATION}.")
     rows = [_row(run, arm, settings, withheld) for run, arm in arms]
     rows.sort(key=lambda row: _sort_key(row, metric))
     return Table(
@@ -58,6 +62,7 @@ def side_by_side(
             Column("cells", "cells"),
             Column("parameters", "parameters", "integer"),
             *(column for column in SCORES if column.key not in withheld),
+            *excess,
             Column("verdict", "verdict", on_screen=False),
         ),
         tuple(rows),
@@ -91,7 +96,7 @@ def _row(run: RunRecords, arm: str, settings: Sequence[str], withheld: set[str])
         row[path] = _in_words(value_at(run.manifest.arms[arm].settings, path))
     row |= {
         column.key: mean[column.key]
-        for column in SCORES
+        for column in (*SCORES, *EXCESS_COLUMNS)
         if column.key in mean and column.key not in withheld
     }
     verdict = verdict_of_run(run).get(arm)

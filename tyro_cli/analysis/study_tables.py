@@ -11,6 +11,13 @@ from statistics import fmean
 from typing import Any
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.excess import (
+    EXCESS_COLUMNS,
+    EXPLANATION,
+    SOURCE_COLUMNS,
+    known_entropy_of,
+    source_values,
+)
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
@@ -110,6 +117,13 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         for arm in study.manifest.arms:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
+    if known_entropy_of(results.values()) is not None:
+        kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
+        notes.append(
+            f"{EXPLANATION}. It compares between points though their texts differ. Reversible: "
+            "the least expected excess of any reversible chain, and so of every 0-layer tied model "
+            "without a norm; current: the source's distance from reversible, 0 to 1."
+        )
     return Table(
         "results",
         f"Results of the study {study.manifest.name}",
@@ -209,6 +223,9 @@ def _result_row(
         return row
     test, valid = mean_row(arm, "test", cells), mean_row(arm, "valid", cells)
     row |= {key.key: test[key.key] for key in METRICS if key.key not in withheld}
+    if (known := known_entropy_of(done)) is not None:
+        row |= source_values(known)
+        row |= {column.key: test[column.key] for column in EXCESS_COLUMNS if column.key in test}
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row

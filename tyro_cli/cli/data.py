@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = {
     "kjv": "the King James text, about 4.1 MB; a document is a chapter (extra: corpora)",
+    "synthetic": "a bigram chain with a known entropy rate, which data.synthetic describes",
     "kjv-web": "translation: King James to World English Bible, 31,099 verses (extra: corpora)",
 }
 ELSEWHERE = {
@@ -137,6 +138,12 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
     if facts.get("sharing") == "separate":
         tokenizer += f", source {facts['source_vocab_size']:,}"
     _draw_splits(f"{experiment.data.corpus}, {tokenizer}", facts["splits"])
+    if known := facts.get("known_entropy"):
+        print_line(
+            f"entropy rate: {known['entropy_rate_nats']:.4f} nats a token, unigram entropy "
+            f"{known['unigram_entropy_nats']:.4f}, probability current "
+            f"{known['probability_current']:.3f}"
+        )
     if "overlap" in facts:
         _print_overlap(facts["overlap"])
     print_line(f"folder: {prepared.folder}")

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from tyro_cli.config.seeds import LARGEST_SEED
 from tyro_cli.config.values import (
     Name,
     Number,
@@ -37,6 +38,9 @@ from tyro_cli.config.values import (
 
 # The 256 bytes and `<eos>`: all of `byte`, and what `bpe` and `unigram` start from.
 BYTE_VOCAB_SIZE = 257
+
+# The built-in corpus that `data.synthetic` describes.
+SYNTHETIC = "synthetic"
 
 # What else lies in a run folder beside the arms (DESIGN 11): an arm of that name would collide.
 RESERVED_ARM_NAMES = frozenset(
@@ -145,12 +149,55 @@ class TargetScript(Section):
     smaller fraction lies inside a larger one. Quality is computed after mapping back."""
 
 
+class SyntheticConfig(Section):
+    """The chain that the corpus `synthetic` is drawn from: a stationary bigram chain on V states.
+
+    Its transitions are softmax(t E M E^T), where E has random rows of length 1 and M turns them by
+    an angle; t is solved for the entropy rate. docs/STATISTICS.md says what is known of it.
+    """
+
+    states: Annotated[Whole, Field(ge=4, le=256)]
+    """V, the number of states, each of which is one word; the first is the end of a line."""
+
+    rank: Annotated[Whole, Field(ge=2, le=256)] = 8
+    """Columns of E; even, and at most the states."""
+
+    irreversibility: Annotated[Number, Field(ge=0.0, le=1.0)]
+    """The angle of M in quarter turns: 0 is a reversible chain; the probability current grows with
+    it."""
+
+    entropy_fraction: Annotated[Number, Field(ge=0.1, le=0.95)] = 0.5
+    """Entropy rate as a fraction of ln V: equal on all chains that share it and the states."""
+
+    train_tokens: Annotated[Whole, Field(ge=100, le=20_000_000)]
+    """Tokens of the training split, to the end of the line; fewer are the beginning of more."""
+
+    heldout_tokens: Annotated[Whole, Field(ge=100, le=20_000_000)]
+    """Tokens of valid, and of test, to the end of the line."""
+
+    seed: Annotated[Whole, Field(ge=0, le=LARGEST_SEED)] = 0
+    """Keys E and all draws; chains that differ in irreversibility alone have the same E."""
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> "SyntheticConfig":
+        keys = ("rank", "states")
+        if self.rank % 2:
+            refuse([(keys, f"must be even, not {self.rank} (M turns pairs of columns)")])
+        if self.rank > self.states:
+            refuse([(keys, f"{self.rank} is more than states ({self.states})")])
+        return self
+
+
 class DataConfig(Section):
     """The corpus, its tokenizer and the length of a training window."""
 
     corpus: Text
-    """A built-in name (`kjv`; for translation `kjv-web`), `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a
-    folder, taken from the current directory where it is relative."""
+    """A built-in name (`kjv`, `synthetic`; for translation `kjv-web`),
+    `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder, taken from the current directory where it is
+    relative."""
+
+    synthetic: SyntheticConfig | None = None
+    """The chain that the corpus `synthetic` is drawn from; for that corpus alone."""
 
     splits: SplitNames = SplitNames()
     """Names of the splits, where the corpus names them otherwise."""
@@ -240,6 +287,10 @@ class ModelConfig(Section):
     """`pre`: every sublayer normalises what it reads, and a last norm follows the blocks; `post`:
     what a sublayer adds to is normalised after it, and there is no last norm."""
 
+    final_norm: Truth = True
+    """Whether a norm stands between the last block and the softmax (`norm_place: pre` alone); false
+    leaves nothing between them, and with num_layers 0 nothing between embedding and softmax."""
+
     tying: Literal["none", "in-out", "three-way"] = "none"
     """`in-out`: one matrix is both the input embedding (of the decoder) and the softmax matrix;
     `three-way` (translation, joint vocabulary): the encoder's input embedding too; `none`: a matrix
@@ -264,6 +315,11 @@ class ModelConfig(Section):
         if isinstance(self.dropout, DropoutConfig):
             return self.dropout
         return DropoutConfig(embedding=self.dropout, residual=self.dropout, output=self.dropout)
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a norm follows the last block of a stack."""
+        return self.final_norm and self.norm_place == "pre"
 
     @property
     def resolved_positions(self) -> str:
@@ -293,6 +349,13 @@ class ModelConfig(Section):
         if self.embedding_std is not None:
             return self.embedding_std
         return min(0.02, 2.5 / self.d_model)
+
+    @model_validator(mode="after")
+    def _final_norm_fits(self) -> "ModelConfig":
+        if not self.final_norm and self.norm_place == "post":
+            message = "takes out the norm behind the last block; post has none there: take it out"
+            refuse([(("final_norm", "norm_place"), message)])
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelConfig":
@@ -578,6 +641,7 @@ class Settings(Section):
                 self.evaluation.stride,
             )
             + self._problems_of_task()
+            + synthetic_problems(self.task, self.data)
         )
         return self
 
@@ -588,7 +652,7 @@ class Settings(Section):
         was recorded before and after is equal.
         """
         record = self.model_dump(mode="json")
-        for path in (*TRANSLATION_KEYS, "model.positions"):
+        for path in (*TRANSLATION_KEYS, "data.synthetic", "model.positions"):
             *sections, key = path.split(".")
             section = record
             for name in sections:
@@ -597,6 +661,8 @@ class Settings(Section):
                 del section[key]
         if record["model"]["norm_place"] == "pre":
             del record["model"]["norm_place"]
+        if record["model"]["final_norm"]:
+            del record["model"]["final_norm"]
         return record
 
     def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:
@@ -641,6 +707,32 @@ TRANSLATION_KEYS = (
     "evaluation.length_penalty",
 )
 """Keys that translation alone has a use for; None where they are left out."""
+
+
+def synthetic_problems(task: str, data: DataConfig) -> list[tuple[tuple[str, ...], str]]:
+    """Check that the corpus `synthetic` has its chain and what reads it, and no other corpus does.
+
+    Returns:
+        What `values.refuse` takes.
+    """
+    if data.corpus != SYNTHETIC:
+        message = f"is for the corpus {SYNTHETIC}; take it out"
+        return [(("data.synthetic", "data.corpus"), message)] if data.synthetic else []
+    problems: list[tuple[tuple[str, ...], str]] = []
+    if data.synthetic is None:
+        message = f"is missing; the corpus {SYNTHETIC} needs its chain, at least `states`, "
+        message += "`irreversibility`, `train_tokens` and `heldout_tokens`"
+        problems.append((("data.synthetic", "data.corpus"), message))
+    if task != "language-modeling":
+        message = f"{SYNTHETIC} is one text: the task must be language-modeling"
+        problems.append((("data.corpus", "task"), message))
+    if data.tokenizer.kind != "word":
+        message = f"must be word for the corpus {SYNTHETIC}, where a state is a word and a token"
+        problems.append((("data.tokenizer.kind", "data.corpus"), message))
+    if data.train_fraction < 1:
+        message = "set data.synthetic.train_tokens instead: fewer are the beginning of more"
+        problems.append((("data.train_fraction", "data.corpus"), message))
+    return problems
 
 
 def problems_between_sections(

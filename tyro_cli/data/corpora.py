@@ -8,18 +8,21 @@ UTF-8 with their line ends kept. Nothing from a corpus is executed. What a docum
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tyro_cli.config.schema import DataConfig, SplitNames
+from tyro_cli.config.schema import SYNTHETIC, DataConfig, SplitNames
 from tyro_cli.data import parquet
 from tyro_cli.data.bible import read_kjv
+from tyro_cli.data.chains import KnownEntropy
 from tyro_cli.data.documents import TextFormat
+from tyro_cli.data.synthetic import draw_texts
 from tyro_cli.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-BUILT_IN = ("kjv",)
+BUILT_IN = ("kjv", SYNTHETIC)
 PARALLEL_BUILT_IN = ("kjv-web",)
 
 # The layouts of a folder, in the order in which they are looked for.
@@ -36,13 +39,16 @@ class Corpus:
         name: As the configuration names it.
         texts: Text of `train`, `valid` and `test`.
         text_sha256: Hash of each text's UTF-8 bytes.
-        content_sha256: Hash of the whole: the three hashes and the format.
+        content_sha256: Hash of the whole: the three hashes and the format; of a synthetic corpus
+            everything that made it, too.
+        known_entropy: What is known of the text's source, where anything is.
     """
 
     name: str
     texts: dict[str, str]
     text_sha256: dict[str, str]
     content_sha256: str
+    known_entropy: KnownEntropy | None = None
 
 
 def load_corpus(
@@ -50,6 +56,7 @@ def load_corpus(
     *,
     base_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], None] = lambda: None,
 ) -> Corpus:
     """Read the three splits of a corpus.
 
@@ -57,10 +64,17 @@ def load_corpus(
         data: `corpus`: a built-in name, `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder.
         base_folder: Where a relative folder starts: the current directory, as in a shell.
         on_progress: Told in a few words what happens, for what takes time.
+        should_stop: Called while a synthetic corpus is drawn; raises to stop.
 
     Raises:
         DataError: The corpus is not there, or a split is missing, blank or not UTF-8.
     """
+    if data.corpus == SYNTHETIC:
+        assert data.synthetic is not None, "refused with the settings"
+        drawn = draw_texts(data.synthetic, should_stop=should_stop)
+        return corpus_of_texts(
+            data.corpus, drawn.texts, data.format, made_by=drawn.made_by, known_entropy=drawn.known
+        )
     if data.corpus in PARALLEL_BUILT_IN:
         raise DataError(
             f"the built-in corpus {data.corpus} is pairs of sentences, not a text",
@@ -88,8 +102,23 @@ def load_corpus(
     return corpus_of_texts(data.corpus, texts, data.format)
 
 
-def corpus_of_texts(name: str, texts: dict[str, str], text_format: TextFormat) -> Corpus:
+def corpus_of_texts(
+    name: str,
+    texts: dict[str, str],
+    text_format: TextFormat,
+    *,
+    made_by: Mapping[str, Any] | None = None,
+    known_entropy: KnownEntropy | None = None,
+) -> Corpus:
     """Return the corpus of three texts, hashed.
+
+    Args:
+        name: As the configuration names it.
+        texts: Text of each split.
+        text_format: Decides what a document and a word is.
+        made_by: What a synthetic text was made by: another source is another corpus, even where the
+            text comes out the same.
+        known_entropy: What is known of the source.
 
     Raises:
         DataError: A split has no word in it.
@@ -102,8 +131,10 @@ def corpus_of_texts(name: str, texts: dict[str, str], text_format: TextFormat) -
                 "give every split at least one line of text",
             )
         hashes[split] = hashlib.sha256(texts[split].encode("utf-8")).hexdigest()
-    whole = json.dumps({"format": text_format, **hashes}, sort_keys=True, separators=(",", ":"))
-    return Corpus(name, texts, hashes, hashlib.sha256(whole.encode("utf-8")).hexdigest())
+    parts = {"format": text_format, **hashes} | ({"made_by": dict(made_by)} if made_by else {})
+    whole = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    content_sha256 = hashlib.sha256(whole.encode("utf-8")).hexdigest()
+    return Corpus(name, texts, hashes, content_sha256, known_entropy)
 
 
 def text_of_rows(rows: Iterable[str], text_format: TextFormat) -> str:

@@ -20,6 +20,7 @@ from tyro_cli.config.schema import DataConfig
 from tyro_cli.data.arrays import open_array, token_dtype, write_array
 from tyro_cli.data.batches import count_windows
 from tyro_cli.data.cache import entry_folder, open_or_make
+from tyro_cli.data.chains import KnownEntropy
 from tyro_cli.data.corpora import SPLITS, Corpus, load_corpus
 from tyro_cli.data.documents import TextFormat, count_words, split_documents
 from tyro_cli.data.tokenizers import (
@@ -93,6 +94,7 @@ class PreparedData:
         tokenizer_sha256: Hash of that file.
         train_fraction: Fraction of the training tokens that `train` keeps.
         splits: `train`, `valid` and `test`.
+        known_entropy: What is known of the text's source: of a synthetic corpus alone.
     """
 
     folder: Path
@@ -103,6 +105,7 @@ class PreparedData:
     tokenizer_sha256: str
     train_fraction: float
     splits: dict[str, TokenSplit]
+    known_entropy: KnownEntropy | None = None
 
     @property
     def source_vocab_size(self) -> None:
@@ -128,6 +131,11 @@ class PreparedData:
                 }
                 for name, split in self.splits.items()
             },
+            **(
+                {"known_entropy": self.known_entropy.as_record()}
+                if self.known_entropy is not None
+                else {}
+            ),
         }
 
 
@@ -162,7 +170,9 @@ def prepare_data(
         DataError: The corpus cannot be used as configured.
         StorageError: The cache cannot be written.
     """
-    corpus = load_corpus(data, base_folder=base_folder, on_progress=on_progress)
+    corpus = load_corpus(
+        data, base_folder=base_folder, on_progress=on_progress, should_stop=should_stop
+    )
     should_stop()
     prepared = open_or_make(
         entry_folder(cache_folder, _entry_parts(data, corpus)),
@@ -188,6 +198,7 @@ def open_prepared(folder: Path) -> PreparedData:
         raise DamagedRecord(f"{folder / 'prepared.json'}: not a record of prepared data")
     try:
         splits = {name: _open_split(folder, name, record["splits"][name]) for name in SPLITS}
+        known = record.get("known_entropy")
         return PreparedData(
             folder=folder,
             vocab_size=record["vocab_size"],
@@ -197,6 +208,7 @@ def open_prepared(folder: Path) -> PreparedData:
             tokenizer_sha256=record["tokenizer_sha256"],
             train_fraction=record["train_fraction"],
             splits=splits,
+            known_entropy=KnownEntropy(**known) if known is not None else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedRecord(f"{folder / 'prepared.json'}: {error} is missing or wrong") from error
@@ -300,6 +312,8 @@ def _build(
             "vocab_size": tokenizer.get_vocab_size(),
             "splits": {},
         }
+        if corpus.known_entropy is not None:
+            record["known_entropy"] = corpus.known_entropy.as_record()
         for name in SPLITS:
             on_progress(f"tokenizing the {name} split of {corpus.name}")
             split = tokenize_split(tokenizer, documents[name], data.format, should_stop=should_stop)

@@ -75,6 +75,11 @@ class PreparedPairs:
     overlap: dict[str, int | float | None]
     splits: dict[str, PairSplit]
 
+    @property
+    def known_entropy(self) -> None:
+        """Of no parallel corpus is the source known."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """Return the numbers that describe the data, as a record; no path is in it."""
         return {

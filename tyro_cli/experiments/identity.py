@@ -93,7 +93,8 @@ def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
     record = resolved_record(settings)
     data, training = record["data"], record["training"]
     del data["corpus"], data["splits"]
-    data.pop("languages", None)  # the content says it
+    for key in ("languages", "synthetic"):
+        data.pop(key, None)  # the content says it
     _leave_out_unchanged(record, settings)
     if data["tokenizer"]["kind"] in ("word", "byte"):
         # The corpus decides the size; writing it out only checks it.
@@ -109,6 +110,8 @@ def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
         del model["positions"]
     if model["norm_place"] == "pre":
         del model["norm_place"]
+    if model["final_norm"]:
+        del model["final_norm"]
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:

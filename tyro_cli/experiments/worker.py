@@ -253,6 +253,7 @@ def _result(
     final: dict[str, Any] | None,
 ) -> dict[str, Any]:
     settings, progress, model = trainer.settings, trainer.progress, trainer.model
+    known = data.known_entropy
     return {
         "format": RESULT_FORMAT,
         "cell_id": spec.cell_id,
@@ -284,6 +285,7 @@ def _result(
         },
         "evaluations": final and final["evaluations"],
         **({"quality": final["quality"]} if final and final["quality"] else {}),
+        **({"known_entropy": known.as_record()} if known is not None else {}),
         "signatures": {
             split: signatures(settings, data, split, precision="fp32", protocol=PROTOCOL)
             for split in ("valid", "test")

@@ -189,6 +189,7 @@ def _same_shape(model: ModelConfig) -> tuple[object, ...]:
         model.resolved_d_ff,
         model.resolved_positions,
         model.norm_place,
+        model.final_norm,
     )
 
 

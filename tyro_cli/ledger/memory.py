@@ -187,7 +187,7 @@ def _activation_bytes(settings: Settings, tokens: int, element_bytes: int) -> tu
         layer += 2 * width
     layer_bytes = element_bytes * layer + 2 * upcast
     norm_bytes = 0
-    if model.norm_place == "pre":
+    if model.has_final_norm:
         norm_bytes = element_bytes * (2 if llama else 1) * width + upcast
     place_bytes = element_bytes * width
     embedding, output = bool(dropouts.embedding), bool(dropouts.output)

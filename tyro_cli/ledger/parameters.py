@@ -129,7 +129,7 @@ def _stack_shapes(
         for index in range(num_layers)
         for name, shape in block.items()
     }
-    if model.norm_place == "pre":
+    if model.has_final_norm:
         shapes.update(_norm_shapes(f"{prefix}final_norm", model))
     return shapes
 

@@ -46,7 +46,7 @@ class LanguageModel(nn.Module):
         self.register_buffer("rotary_2TK", rotary_2TK, persistent=False)
 
     def hidden(self, tokens_BT: Tensor, dtype: torch.dtype, dropout: Dropout | None) -> Tensor:
-        """Return the final normalised hidden states `[B, T, D]` in `dtype`.
+        """Return the final hidden states `[B, T, D]` in `dtype`, normalised unless told otherwise.
 
         Args:
             tokens_BT: int64 token ids.

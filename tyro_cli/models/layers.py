@@ -93,8 +93,11 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 def make_final_norm(config: ModelConfig) -> nn.Module:
-    """Return the norm that follows the last block; post-norm blocks end with one of their own."""
-    return make_norm(config) if config.norm_place == "pre" else nn.Identity()
+    """Return the norm that follows the last block, or nothing where the configuration has none.
+
+    Post-norm blocks end with one of their own.
+    """
+    return make_norm(config) if config.has_final_norm else nn.Identity()
 
 
 def embed(tokens_BT: Tensor, matrix_VD: Tensor, factor: float, places_TD: Tensor | None) -> Tensor:
