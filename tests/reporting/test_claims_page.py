@@ -1,0 +1,68 @@
+"""The page of a set of claims: the answer first, every finding behind it, and no foreign markup."""
+
+import pytest
+
+from tests.analysis.fake_runs import values
+from tests.analysis.fake_studies import make_study
+from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding
+from tests.reporting.pages import parse
+from tyro_cli.errors import RunFolderError
+from tyro_cli.reporting.folders import read_report, write_report
+
+
+def make_claims(root, *findings, **keys):
+    points = {(512,): values(BETTER), (1024,): values(WORSE), (2048,): values(NOISY)}
+    return make_study(root, points, changes={"claim": claim(*findings, **keys)})
+
+
+def test_a_claim_is_answered_before_its_findings(tmp_path):
+    make_claims(tmp_path, finding(), finding("lower", "parameters"))
+    page = parse(read_report(tmp_path).html)
+    main = page.all("main")[0]
+    card = main.children[0].text()
+    for part in ("Claim 3: Tying helps.", "mixed: depends on the vocabulary", "4 holds"):
+        assert part in card
+    text = main.text()
+    for part in (
+        "vocabulary 1024",
+        "test nats per word, tied - untied",
+        "would take",
+        "more hours of cells",
+        "All hold: supported",
+        "wtie sweep",
+    ):
+        assert part in text
+
+
+def test_every_measure_has_a_chart_of_its_own(tmp_path):
+    make_claims(
+        tmp_path, finding(), finding("lower", "bits_per_byte"), finding("lower", "gap_nats")
+    )
+    names = {name.partition(".")[0] for name in read_report(tmp_path).pictures}
+    assert names == {f"claim-3-{one}" for one in ("nats-per-word", "bits-per-byte", "gap-nats")}
+
+
+def test_models_that_are_counted_stand_in_a_table(tmp_path):
+    big = {"name": "big", "vocab_size": 10, "d_model": 4, "untied_total": 100, "saving": 40}
+    make_claims(tmp_path, finding(), counted=[big])
+    assert "40.0 %" in parse(read_report(tmp_path).html).all("main")[0].text()
+
+
+def test_the_words_of_a_claim_are_text(tmp_path):
+    make_claims(tmp_path, finding(name="<b>bold</b>"), sentence="<script>alert(1)</script>")
+    html = read_report(tmp_path).html
+    assert "<script>alert" not in html and "<b>bold" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_it_is_written_beside_its_studies(tmp_path):
+    make_claims(tmp_path, finding())
+    page, pictures = write_report(tmp_path)
+    assert page == tmp_path / "report.html" and page.is_file()
+    assert {one.parent for one in pictures} == {tmp_path / "plots"}
+
+
+def test_a_folder_without_a_claim_is_refused(tmp_path):
+    make_study(tmp_path, {(512,): values(BETTER)})
+    with pytest.raises(RunFolderError, match="holds no study that makes a claim"):
+        read_report(tmp_path)
