@@ -41,7 +41,7 @@ def report(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML page of a run, a study or a set of claims.
+    """Write one self-contained HTML page of a run, a study or claims.
 
     It opens anywhere, asks no host for anything, and is complete without scripts. Its charts are
     also written as SVG, PNG and Vega-Lite specifications. Needs the extra `report`.
