@@ -29,7 +29,7 @@ from tyro_cli.reporting.contents import Page
 from tyro_cli.reporting.drawing import draw_png, draw_svg
 from tyro_cli.reporting.run_page import run_page
 from tyro_cli.reporting.study_page import study_page
-from tyro_cli.storage.files import read_json
+from tyro_cli.storage.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -184,7 +184,19 @@ def _copy(folder: Path, target: Path) -> Path:
             copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+            if path.name == "manifest.json":
+                _forget_where(copy)
     return target
+
+
+def _forget_where(manifest: Path) -> None:
+    """Take `--out FOLDER` out of the recorded command: it says where, and nothing of what."""
+    record = read_json(manifest)
+    command = record["command"]
+    if "--out" in command:
+        place = command.index("--out")
+        record["command"] = command[:place] + command[place + 2 :]
+        write_json(manifest, record)
 
 
 def main(arguments: list[str]) -> int:
