@@ -58,7 +58,11 @@ def test_without_records_of_training_the_page_says_so(wtie, run):
 @pytest.mark.parametrize(
     ("words", "message", "fix"),
     [
-        (["runs"], "runs is neither a run nor a study, and holds no study that makes a claim", "wtie train"),
+        (
+            ["runs"],
+            "runs is neither a run nor a study, and holds no study that makes a claim",
+            "wtie train",
+        ),
         (["nowhere"], "nowhere is neither a run nor a study", "wtie sweep"),
         (
             ["runs/tiny-0123abcd", "-o", "missing/page.html"],
