@@ -93,11 +93,14 @@ claims: $(INSTALLED) ## Run every claim and write their page: DATA=FOLDER with w
 	@test -d "$(DATA)" || { echo "say where the corpora lie: make claims DATA=FOLDER" >&2; exit 2; }
 	@set -e; $(foreach claim,$(CLAIMS),$(BIN)/wtie sweep --config $(claim) --out runs/claims \
 		$(call CORPUS_OF,$(claim)) $(ARGS);)
+	@set -e; for run in runs/claims/wikitext2-small-*; do $(BIN)/wtie probe "$$run" >/dev/null; done
 	$(BIN)/wtie report runs/claims
 
 claims-smoke: $(INSTALLED) ## Try every claim on its small budget, in minutes and without a network
 	@set -e; $(foreach claim,$(CLAIMS),$(BIN)/wtie sweep --config $(claim) --smoke \
 		--out runs/claims-smoke $(ARGS);)
+	@set -e; for run in runs/claims-smoke/wikitext2-small-*; do \
+		$(BIN)/wtie probe "$$run" >/dev/null; done
 	$(BIN)/wtie report runs/claims-smoke
 
 bench: $(BENCH_INSTALLED) ## Measure against peers: ARGS="pair-8192 --seconds 10 --repeats 3"

@@ -2,10 +2,12 @@
 
 import pytest
 
-from tests.analysis.fake_runs import diverge, edit_json, values
+from tests.analysis.fake_probes import make_probes
+from tests.analysis.fake_runs import diverge, edit_json, values, write
 from tests.analysis.fake_studies import make_study
 from tyro_cli.analysis.claim_tables import claim_tables
 from tyro_cli.analysis.claims import claim_results, word_of
+from tyro_cli.analysis.probes import Agreements, ProbeRecord
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.statistics import paired_t_test
 from tyro_cli.analysis.studies import load_study_records, studies_in
@@ -30,6 +32,7 @@ def finding(expected="lower", measure="nats_per_word", **keys):
         "measure": measure,
         "arm": "tied",
         "baseline": "untied",
+        "matrix": None,
         "at": {},
         "minus": None,
         "rates": "shared",
@@ -133,6 +136,50 @@ def test_a_share_is_of_the_baseline(tmp_path, measure):
 def test_other_measures_are_read_from_the_cells(tmp_path, measure):
     one = only(result_of(tmp_path, {512: BETTER}, finding("lower", measure)).findings)
     assert len(one.differences) == 3 and one.outcome != "not run"
+
+
+AGREES = [
+    finding("higher", measure, matrix=matrix)
+    for measure in ("neighbour_overlap", "linear_cka")
+    for matrix in ("input", "output")
+]
+
+
+def agreement_results(tmp_path, record):
+    """Return the claim of a study whose one run has this record of probes, or none."""
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(*AGREES)})
+    if record is not None:
+        write(tmp_path / "tiny-00000000" / "probes.json", record)
+    return only(claim_results([load_study_records(folder)]))
+
+
+@pytest.mark.parametrize("num_seeds", [3, 4])
+def test_agreement_across_seeds_is_read_from_the_probes_at_the_studys_seeds(tmp_path, num_seeds):
+    result = agreement_results(tmp_path, make_probes(num_seeds))
+    assert [one.mean for one in result.findings] == pytest.approx([0.3, 0.1, 0.3, 0.1])
+    assert {one.seeds for one in result.findings} == {(0, 1, 2)}
+    assert result.word == "supported"
+
+
+def test_agreement_that_differs_between_seeds_has_the_jackknifes_interval(tmp_path):
+    record = make_probes()
+    for number, one in enumerate(record["agreements"]):
+        if one["first"]["arm"] == one["second"]["arm"] == "tied":
+            one["observed"]["neighbour_overlap"] += 0.2 * number
+    one = agreement_results(tmp_path, record).findings[0]
+    over = Agreements(ProbeRecord.model_validate(record), "neighbour_overlap").contrast(
+        ("tied", "tied"), ("untied", "input")
+    )
+    assert one.mean == pytest.approx(over.estimate)
+    assert one.interval().low == pytest.approx(over.jackknife.interval.low)
+    assert one.interval().high == pytest.approx(over.jackknife.interval.high)
+
+
+@pytest.mark.parametrize("record", [None, make_probes(2)])
+def test_agreement_without_probes_of_all_seeds_is_not_run(tmp_path, record):
+    result = agreement_results(tmp_path, record)
+    assert result.word == "not run"
+    assert "wtie probe" in result.findings[0].reason
 
 
 def test_an_unfinished_pair_is_not_run(tmp_path):

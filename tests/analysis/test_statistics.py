@@ -333,6 +333,21 @@ def test_the_jackknife_of_a_mean_over_pairs_by_hand() -> None:
     assert over.interval.half_width == pytest.approx(4.302653 * over.standard_error)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_pseudo_values_have_the_jackknifes_mean_and_interval(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(5, 5))
+
+    def mean(seeds: Sequence[int]) -> float:
+        return float(np.mean([values[s, t] for s, t in combinations(seeds, 2)]))
+
+    over = jackknife(mean, range(5))
+    interval = paired_t_interval(over.pseudo_values)
+    assert np.mean(over.pseudo_values) == pytest.approx(over.estimate)
+    assert interval.low == pytest.approx(over.interval.low)
+    assert interval.high == pytest.approx(over.interval.high)
+
+
 def test_the_jackknife_over_pairs_covers_at_least_what_it_says() -> None:
     generator = np.random.default_rng(0)
     num_seeds, rounds, covered = 5, 400, 0

@@ -52,6 +52,8 @@ def test_a_claim_is_read(load):  # noqa: F811
         ("expected: lower", "expected: less", "claim.findings[0].expected"),
         ("measure: nats_per_word", "measure: bleu", "bleu is for the task translation"),
         ("expected: lower", "expected: lower\n      rates: each-best", "has no tune:"),
+        ("measure: nats_per_word", "measure: linear_cka", "linear_cka needs `matrix: input`"),
+        ("arm: tied", "arm: tied\n      matrix: input", "does not compare matrices"),
         ("number: 2", "number: 0", "claim.number"),
         ("expected: lower", "expected: lower\n      margin: 0", "claim.findings[0].margin"),
     ],

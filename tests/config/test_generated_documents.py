@@ -20,7 +20,8 @@ from tyro_cli.errors import ConfigurationError
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-STUDIES = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs"
+STUDIES = sorted([*FOLDER.glob("studies/*.yaml"), *FOLDER.glob("claims/*.yaml")])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.config.conftest import VALID
-from tyro_cli.config.studies import MOST_POINTS, LoadedStudy, load_study
+from tyro_cli.config.grid import MOST_POINTS
+from tyro_cli.config.studies import LoadedStudy, load_study
 from tyro_cli.errors import ConfigurationError
 
 Load = Callable[..., LoadedStudy]

@@ -123,7 +123,7 @@ def _numbers(one: FindingResult) -> Row:
 def measure_in_words(one: FindingResult) -> str:
     """Return what was measured, of which arms: `test bits per byte, tied - untied`."""
     finding = one.finding
-    arms = f"{finding.arm} - {finding.baseline}"
+    arms = f"{finding.arm} - {finding.baseline}" + (f" {finding.matrix}" if finding.matrix else "")
     rates = ", each at its best rate" if finding.rates == "each-best" else ""
     return f"{MEASURES[finding.measure]}, {arms}{rates}"
 
@@ -139,6 +139,8 @@ MEASURES = {
     "parameters": "parameters",
     "parameter_share": "share of the baseline's parameters",
     "memory_share": "share of the baseline's training memory",
+    "neighbour_overlap": "neighbour overlap across seeds",
+    "linear_cka": "linear CKA across seeds",
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from tyro_cli.analysis.contrasts import contrast
 from tyro_cli.analysis.formats import CellResult, Metric
+from tyro_cli.analysis.probes import AgreementMeasure, Agreements, Matrix, load_probes
 from tyro_cli.analysis.records import RunRecords, at_best
 from tyro_cli.analysis.statistics import (
     Interval,
@@ -29,8 +30,8 @@ from tyro_cli.analysis.statistics import (
 from tyro_cli.analysis.studies import NO_P, PointRun, StudyRecords
 from tyro_cli.analysis.study_formats import ClaimRecord, FindingRecord
 from tyro_cli.analysis.verdicts import LEVEL
-from tyro_cli.config.studies import level_text
-from tyro_cli.errors import RunFolderError
+from tyro_cli.config.grid import level_text
+from tyro_cli.errors import NothingMatched, RunFolderError
 
 State = Literal["measured", "withheld", "not run"]
 Outcome = Literal["holds", "holds, by less than its margin", "fails", "open", "withheld", "not run"]
@@ -247,6 +248,8 @@ def _in_words(levels: Mapping[str, Any]) -> str:
 def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
     """Return arm - baseline at one point, over the seeds whose pairs are verified."""
     arm, baseline, measure = finding.arm, finding.baseline, finding.measure
+    if measure in get_args(AgreementMeasure):
+        return _agreement(finding, run)
     if measure in COUNTED:
         ledgers = [run.manifest.arms[name].ledger for name in (arm, baseline)]
         is_memory = measure == "memory_share"
@@ -278,6 +281,27 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
         assert first is not None and second is not None, "a verified pair is done"
         found[seed] = value(first) - value(second)
     return _Differences(found)
+
+
+def _agreement(finding: FindingRecord, run: RunRecords) -> _Differences:
+    """Return the contrast of agreement across seeds, as the jackknife's pseudo-values by seed.
+
+    Their mean is the contrast and their t interval the jackknife's, so that the test and interval
+    of every other finding are right for them too.
+    """
+    try:
+        probes = load_probes(run.folder)
+    except NothingMatched:
+        return _Differences({}, "not run", f"not probed yet: wtie probe {run.folder}")
+    seeds = set(run.seeds_of(finding.arm))
+    probes = probes.model_copy(update={"cells": [c for c in probes.cells if c.seed in seeds]})
+    measure = next(one for one in get_args(AgreementMeasure) if one == finding.measure)
+    matrix: Matrix = "input" if finding.matrix == "input" else "output"
+    over = Agreements(probes, measure).contrast((finding.arm, "tied"), (finding.baseline, matrix))
+    if over.jackknife is None or set(over.seeds) != seeds:
+        reason = f"not probed at three seeds or more, all of the study's: wtie probe {run.folder}"
+        return _Differences({}, "not run", reason)
+    return _Differences(dict(zip(over.seeds, over.jackknife.pseudo_values, strict=True)))
 
 
 def _bleu(result: CellResult) -> float:

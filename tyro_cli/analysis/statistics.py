@@ -64,11 +64,16 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Jackknife:
-    """A statistic of several seeds, with its jackknife standard error and t interval."""
+    """A statistic of several seeds, with its jackknife standard error and t interval.
+
+    `pseudo_values` are Tukey's, one a seed: n t - (n - 1) t_i. Their t interval is the jackknife's
+    around their mean, which is the estimate itself for a mean over seeds or over pairs of seeds.
+    """
 
     estimate: float
     standard_error: float
     interval: Interval
+    pseudo_values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,8 @@ def jackknife(
     standard_error = _standard_deviation(values) * (num_seeds - 1) / math.sqrt(num_seeds)
     half_width = _t_quantile(0.5 + confidence / 2, num_seeds - 1) * standard_error
     interval = Interval(estimate - half_width, estimate + half_width, confidence)
-    return Jackknife(estimate, standard_error, interval)
+    pseudo_values = num_seeds * estimate - (num_seeds - 1) * values
+    return Jackknife(estimate, standard_error, interval, tuple(pseudo_values.tolist()))
 
 
 def upper_bound_of_spread(differences: Sequence[float], confidence: float = 0.80) -> float:

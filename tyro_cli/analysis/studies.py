@@ -24,7 +24,7 @@ from tyro_cli.analysis.study_formats import (
     StudyManifest,
 )
 from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict
-from tyro_cli.config.studies import level_text
+from tyro_cli.config.grid import level_text
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.names import inside
 

@@ -38,6 +38,7 @@ class FindingRecord(Record):
     measure: str
     arm: str
     baseline: str
+    matrix: Literal["input", "output"] | None
     at: dict[str, Any]
     minus: dict[str, Any] | None = None
     rates: Literal["shared", "each-best"]

@@ -24,7 +24,7 @@ from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
 from tyro_cli.analysis.verdicts import decisive_contrast
-from tyro_cli.config.studies import level_text
+from tyro_cli.config.grid import level_text
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),

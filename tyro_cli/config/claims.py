@@ -25,9 +25,13 @@ Measure = Literal[
     "parameters",
     "parameter_share",
     "memory_share",
+    "neighbour_overlap",
+    "linear_cka",
 ]
 
 MEASURES_OF_TRANSLATION = ("bleu",)
+MEASURES_OF_PROBES = ("neighbour_overlap", "linear_cka")
+"""Agreement of a matrix with itself in other seeds; see docs/PROBES.md."""
 
 
 class Finding(Section):
@@ -41,13 +45,18 @@ class Finding(Section):
     `bits_per_byte` or `bleu`; `valid_nats_per_token` at the best-valid checkpoint; the
     generalisation gap there (`gap_nats`) or at the last step (`last_gap_nats`), in nats a token;
     `parameters`, `parameter_share` as a fraction of the baseline's, or `memory_share`, the same of
-    the estimated training memory: these are counted and need no interval."""
+    the estimated training memory: these are counted and need no interval; or `neighbour_overlap`
+    and `linear_cka`, the agreement across seeds of the tied matrix against one of the baseline's,
+    which `wtie probe` measures."""
 
     arm: Text
     """The arm whose value comes first in the difference."""
 
     baseline: Text
     """The arm it is set against."""
+
+    matrix: Literal["input", "output"] | None = None
+    """For agreement across seeds, and for it alone: which matrix of the baseline."""
 
     at: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Factor to level. A factor left out makes the finding one at each of its levels."""
@@ -134,6 +143,10 @@ def claim_problems(
             problems.append(((*where, "baseline"), f"is the arm itself ({finding.arm[:60]})"))
         if finding.measure in MEASURES_OF_TRANSLATION and task != "translation":
             message = f"{finding.measure} is for the task translation, not {task}"
+            problems.append(((*where, "measure"), message))
+        if (finding.measure in MEASURES_OF_PROBES) != (finding.matrix is not None):
+            needs = "needs" if finding.matrix is None else "does not compare matrices: it takes no"
+            message = f"{finding.measure} {needs} `matrix: input` or `matrix: output`"
             problems.append(((*where, "measure"), message))
         if finding.rates == "each-best" and not is_tuned:
             problems.append(((*where, "rates"), "the experiment has no tune: to find a best with"))

@@ -78,16 +78,16 @@ def study_json_schema() -> dict[str, Any]:
         "properties": {key: _levels(_schema_at(experiment, key)) for key in varied},
     }
     study = Study.model_json_schema()
+    own = study.pop("$defs", {})
     properties = study["properties"]
     _name_entries(properties["factors"], "Factor", properties["name"])
     properties["exclude"]["items"]["minProperties"] = 1
     used = {name: definitions[name] for name in _used_by(factor, definitions, set())}
+    named = {"Factor": factor, **own, **used}
     return {
         "$schema": _DIALECT,
         **_on_one_line(study | {"title": "wtie study"}),
-        "$defs": {
-            name: _on_one_line(one) for name, one in sorted({"Factor": factor, **used}.items())
-        },
+        "$defs": {name: _on_one_line(one) for name, one in sorted(named.items())},
     }
 
 

@@ -15,10 +15,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -559,16 +557,6 @@ class EvaluationConfig(Section):
     on; `wtie probe` shows them. It changes no number of training and is in no identity. Left out:
     none."""
 
-    @model_serializer(mode="wrap")
-    def _without_what_changes_nothing(
-        self, handler: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        """Leave the key of measurements out where it is not given: records stay as they were."""
-        record: dict[str, Any] = handler(self)
-        if record.get(ROLE_GRADIENTS, 0) is None:
-            del record[ROLE_GRADIENTS]
-        return record
-
 
 class AnalysisConfig(Section):
     """How the verdict is reached; nothing here changes training."""
@@ -652,7 +640,7 @@ class Settings(Section):
         was recorded before and after is equal.
         """
         record = self.model_dump(mode="json")
-        for path in (*TRANSLATION_KEYS, "data.synthetic", "model.positions"):
+        for path in (*TRANSLATION_KEYS, *KEYS_LEFT_OUT):
             *sections, key = path.split(".")
             section = record
             for name in sections:
@@ -707,6 +695,9 @@ TRANSLATION_KEYS = (
     "evaluation.length_penalty",
 )
 """Keys that translation alone has a use for; None where they are left out."""
+
+KEYS_LEFT_OUT = ("data.synthetic", "model.positions", f"evaluation.{ROLE_GRADIENTS}")
+"""Keys that came after the first records: absent from a record where they are None."""
 
 
 def synthetic_problems(task: str, data: DataConfig) -> list[tuple[tuple[str, ...], str]]:

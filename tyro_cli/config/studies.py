@@ -4,10 +4,9 @@ Each point is the base experiment with one level of every factor laid over it, s
 breaks is pointed at in the study's own line. Running the points is left to other rooms.
 """
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from tyro_cli.config.claims import Claim, claim_problems
 from tyro_cli.config.composing import FatalProblem, read_source
+from tyro_cli.config.grid import Level, Point, grid_points, level_text
 from tyro_cli.config.kinds import OtherKind, refuse_experiment
 from tyro_cli.config.loading import (
     LoadedExperiment,
@@ -37,11 +37,8 @@ from tyro_cli.config.positions import (
 )
 from tyro_cli.config.schema import Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
-from tyro_cli.errors import ConfigurationError
 
 WHOLE_STUDY = "all"
-MOST_POINTS = 10_000
-_MOST_SHOWN_LEVELS = 20
 
 SECTIONS = ("data", "model", "training", "evaluation")
 """What a level may set; the rest of an experiment is one for the whole study."""
@@ -83,26 +80,6 @@ class Study(Section):
 
 
 @dataclass(frozen=True)
-class Point:
-    """One experiment of the grid.
-
-    Args:
-        levels: The level of each factor, by the factor's name.
-        values: What the levels set, by dotted key.
-        loaded: The experiment with these values.
-    """
-
-    levels: dict[str, Any]
-    values: dict[str, Any]
-    loaded: LoadedExperiment = field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """The levels in one word, `1024,0.1`, for names of cells on the screen."""
-        return ",".join(level_text(level) for level in self.levels.values())
-
-
-@dataclass(frozen=True)
 class LoadedStudy:
     """A valid study, and where everything in it stands.
 
@@ -126,23 +103,6 @@ class LoadedStudy:
     def experiment_path(self) -> Path:
         """The base experiment's file."""
         return self.path.parent / self.study.experiment
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    label: Any
-    values: tuple[tuple[str, Node, Place], ...]
-
-    def in_words(self, factor: str) -> str:
-        """Return which level this is and where it stands in the study."""
-        place = self.values[0][2]
-        where = f"{place.source.label}:{place.line + 1}:{place.column + 1}"
-        return f"the level {level_text(self.label)[:60]} of {factor}, {where}"
-
-
-def level_text(level: Any) -> str:
-    """Write a level on one line, as YAML reads it."""
-    return level if isinstance(level, str) else json.dumps(level, ensure_ascii=False)
 
 
 def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> LoadedStudy:
@@ -180,7 +140,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
     seeds = None if "seeds" in map(key_of, overrides) else study.seeds
     return LoadedStudy(
         study=study,
-        points=_points(root, base_path, overrides, levels, excluded),
+        points=grid_points(root, base_path, overrides, levels, excluded),
         seeds=seeds or base.experiment.seeds,
         path=path,
         text=text,
@@ -227,7 +187,7 @@ def _validate(root: Node, problems: list[Problem]) -> Study | None:
 
 def _levels_of(
     root: Node, name: str, study: Study, base: LoadedExperiment, problems: list[Problem]
-) -> list[_Level]:
+) -> list[Level]:
     """Return the levels of a factor; add what is wrong with its keys and lists."""
     keys = study.factors[name]
     num_levels = len(next(iter(keys.values())))
@@ -245,7 +205,7 @@ def _levels_of(
         columns.append([(key, node, node.place) for node in entry.value])
     if len(columns) < len(keys):
         return []
-    levels = [_Level(plain(row[0][1]), row) for row in zip(*columns, strict=True)]
+    levels = [Level(plain(row[0][1]), row) for row in zip(*columns, strict=True)]
     for index, level in enumerate(levels):
         if any(level.label == other.label for other in levels[:index]):
             message = f"the level {level_text(level.label)} stands twice"
@@ -296,7 +256,7 @@ def _smoke_overrides(root: Node, study: Study) -> list[str]:
 
 
 def _claim_problems(
-    root: Node, study: Study, base: LoadedExperiment, levels: Mapping[str, list[_Level]]
+    root: Node, study: Study, base: LoadedExperiment, levels: Mapping[str, list[Level]]
 ) -> list[Problem]:
     """Return what the claim names and the study does not have."""
     if study.claim is None:
@@ -340,7 +300,7 @@ def _overridden(study: Study, overrides: Sequence[str]) -> list[Problem]:
 
 
 def _exclusions(
-    root: Node, study: Study, levels: Mapping[str, list[_Level]], problems: list[Problem]
+    root: Node, study: Study, levels: Mapping[str, list[Level]], problems: list[Problem]
 ) -> list[dict[str, list[Any]]]:
     """Return for each exclusion the levels that it names; add what does not exist."""
     found = []
@@ -366,76 +326,3 @@ def _exclusions(
             problems.append(Problem(place, path, "names no factor, so it would exclude everything"))
         found.append(named)
     return found
-
-
-def _points(
-    root: Node,
-    base_path: Path,
-    overrides: Sequence[str],
-    levels: Mapping[str, list[_Level]],
-    excluded: Sequence[Mapping[str, list[Any]]],
-) -> tuple[Point, ...]:
-    place, _ = locate(root, ("factors",), at_key=True)
-    size = 1
-    for some in levels.values():
-        size *= len(some)
-    if size > MOST_POINTS:
-        message = f"the grid has {size:,} points, the most is {MOST_POINTS:,}"
-        raise refusal([Problem(place, "factors", message)])
-    points: list[Point] = []
-    refused: list[tuple[tuple[_Level, ...], ConfigurationError]] = []
-    fit: set[_Level] = set()
-    for combination in itertools.product(*levels.values()):
-        labels = {name: one.label for name, one in zip(levels, combination, strict=True)}
-        if any(all(labels[name] in some for name, some in one.items()) for one in excluded):
-            continue
-        values = [value for one in combination for value in one.values]
-        try:
-            loaded = load_experiment(base_path, overrides, values)
-        except ConfigurationError as error:
-            refused.append((combination, error))
-            continue
-        fit.update(combination)
-        points.append(Point(labels, {key: plain(node) for key, node, _ in values}, loaded))
-    if refused:
-        raise _refused_points(base_path, overrides, levels, refused, fit)
-    if not points:
-        message = "the grid is empty: every point is excluded"
-        raise refusal([Problem(place, "factors", message)])
-    return tuple(points)
-
-
-def _refused_points(
-    base_path: Path,
-    overrides: Sequence[str],
-    levels: Mapping[str, list[_Level]],
-    refused: Sequence[tuple[tuple[_Level, ...], ConfigurationError]],
-    fit: set[_Level],
-) -> ConfigurationError:
-    """Say what the experiment cannot take: single levels where they are to blame, else a point.
-
-    A level is to blame where no point takes it and the experiment refuses it on its own.
-    """
-    tried = {level for combination, _ in refused for level in combination}
-    told: dict[str, str] = {}
-    for name, some in levels.items():
-        for level in some:
-            if level in tried - fit:
-                try:
-                    load_experiment(base_path, overrides, level.values)
-                except ConfigurationError as error:
-                    told.setdefault(error.message, level.in_words(name))
-    blocks = [f"{message}\n      ({where})" for message, where in told.items()]
-    if len(blocks) > _MOST_SHOWN_LEVELS:
-        more = len(blocks) - _MOST_SHOWN_LEVELS
-        blocks[_MOST_SHOWN_LEVELS:] = [f"... and {more} more levels"]
-    if blocks:
-        return ConfigurationError("\n".join(blocks), "mend the level, or take it out of the study")
-    combination, first = refused[0]
-    labels = [level_text(level.label) for level in combination]
-    where = ", ".join(f"{name} {label}" for name, label in zip(levels, labels, strict=True))
-    others = f", and {len(refused) - 1} other points are refused" if len(refused) > 1 else ""
-    return ConfigurationError(
-        f"{first.message}\n      (the point {where}{others})",
-        "mend the levels, or leave the point out with exclude:",
-    )

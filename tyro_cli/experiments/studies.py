@@ -18,7 +18,8 @@ from typing import Any
 from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import StudyManifest
-from tyro_cli.config.studies import SECTIONS, LoadedStudy, Point, level_text
+from tyro_cli.config.grid import Point, level_text
+from tyro_cli.config.studies import SECTIONS, LoadedStudy
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.claims import claim_record
 from tyro_cli.experiments.identity import PROTOCOL

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tyro_cli.config.studies import Point, load_study
+from tyro_cli.config.grid import Point
+from tyro_cli.config.studies import load_study
 from tyro_cli.config.tuning import grid_settings
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment

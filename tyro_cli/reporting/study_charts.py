@@ -16,7 +16,7 @@ from tyro_cli.analysis.formats import Metric
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
 from tyro_cli.analysis.statistics import Interval, paired_t_interval
 from tyro_cli.analysis.studies import PointRun, StudyRecords
-from tyro_cli.config.studies import level_text
+from tyro_cli.config.grid import level_text
 from tyro_cli.reporting.palette import MUTED, RULE
 from tyro_cli.reporting.plots import (
     NARROW,

@@ -18,7 +18,7 @@ from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, s
 from tyro_cli.analysis.study_tables import family_table, has_search, results_table, tuned_table
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
-from tyro_cli.config.studies import level_text
+from tyro_cli.config.grid import level_text
 from tyro_cli.errors import NothingMatched
 from tyro_cli.reporting.bars import Bar, parameter_chart
 from tyro_cli.reporting.contents import (
