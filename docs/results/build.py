@@ -82,7 +82,7 @@ def _study(name: str) -> Published:
         raise SystemExit(f"{RECORDS}: {len(found)} runs or studies are named {name}")
     study = load_study_records(found[0])
     contrasts = study_contrasts(study)
-    sentences = tuple(f"{one.where}: **{one.verdict.text}.**" for one in contrasts)
+    sentences = tuple(f"- {one.where}: **{one.verdict.text}.**" for one in contrasts)
     runs = tuple(point.run for point in study.points)
     tables = study_tables(study, contrasts)
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
