@@ -83,7 +83,7 @@ def _card(one: ClaimResult) -> VerdictCard:
     interval = first.interval()
     facts = []
     if first.mean is not None:
-        facts.append(Fact(first.finding.name, f"{first.mean:+.4g}", measure_in_words(first)))
+        facts.append(Fact(first.finding.name, _shown(first.mean), measure_in_words(first)))
     if interval is not None:
         facts.append(
             Fact("95 % interval", f"[{interval.low:+.4g}, {interval.high:+.4g}]", first.where)
@@ -100,6 +100,11 @@ def _card(one: ClaimResult) -> VerdictCard:
     )
 
 
+def _shown(number: float) -> str:
+    """Write a number of any size with its sign, counts of parameters without an exponent."""
+    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.4g}"
+
+
 def _summary(one: ClaimResult) -> str:
     """Say in how many of its findings the claim holds."""
     counts = Counter(finding.outcome for finding in one.findings)
@@ -111,7 +116,7 @@ def _in_words(one: FindingResult) -> str:
     if one.mean is None:
         return f"{one.outcome}: {one.reason}."
     interval = one.interval()
-    numbers = f"{one.mean:+.4f}"
+    numbers = _shown(one.mean)
     if interval is not None:
         numbers += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
     said = f"{one.outcome}: {measure_in_words(one)} {numbers} over {len(one.seeds)} seeds."
