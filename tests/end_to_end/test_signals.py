@@ -166,7 +166,7 @@ def test_a_stop_without_any_checkpoint_resumes_from_the_start(place):
 
 def test_scoring_a_text_can_be_stopped(place, trained):
     long_text = place.folder / "long.txt"
-    long_text.write_text("ba ko ri tu " * 100_000, encoding="utf-8")
+    long_text.write_text("ba ko ri tu " * 400_000, encoding="utf-8")
     run = trained.start("eval", trained.run_folder(), "--text", long_text)
     time.sleep(4.0)
     assert run.process.poll() is None
