@@ -21,7 +21,7 @@ HEAD_CHUNK_BYTES = 32 * 2**20
 """Logits that the head loss holds at a time, whatever the vocabulary and the batch."""
 
 HEAD_SLICE_BYTES = 2 * 2**20
-"""The part of a chunk that its softmax works on."""
+"""The part of a chunk that its softmax works on, and of the matrix that takes its gradient."""
 
 PLAIN_ATTENTION_POSITIONS = 1024
 """Up to this context the attention probabilities are kept for the backward pass (on a CPU)."""
@@ -154,9 +154,9 @@ def training_memory(
     targets = tokens if settings.task == "language-modeling" else tokens // 2
     chunk = min(HEAD_CHUNK_BYTES, targets * vocab_size * element_bytes)
     slices = min(HEAD_SLICE_BYTES, targets * vocab_size * FLOAT32_BYTES)
-    product = element_bytes * matrix
-    if precision == "bf16":
-        slices, product = 2 * slices, product + FLOAT32_BYTES * matrix
+    product = min(HEAD_SLICE_BYTES, element_bytes * matrix)
+    if precision == "bf16":  # the wider copy of either
+        slices, product = 2 * slices, 3 * product
     activations, layer = _activation_bytes(settings, tokens, element_bytes)
     return TrainingMemory(
         weights=FLOAT32_BYTES * total,

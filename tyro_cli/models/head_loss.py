@@ -7,18 +7,25 @@ float32. The backward pass recomputes nothing: gradients are formed while a chun
 Shapes: N tokens, D d_model, V vocabulary, C tokens of a chunk.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK_BYTES = 32 * 2**20  # one chunk's logits: large enough for fast products
-SLICE_BYTES = 2 * 2**20  # the softmax works on slices of a chunk that stay in the cache
+SLICE_BYTES = 2 * 2**20  # what is done with a product is done in slices that stay in the cache
 IGNORED = -1
 
 
-def _chunk_rows(vocab_size: int, bytes_per_element: int, limit_bytes: int) -> int:
-    return max(1, limit_bytes // (vocab_size * bytes_per_element))
+def _chunk_tokens(hidden_ND: Tensor, matrix_VD: Tensor) -> int:
+    return max(1, CHUNK_BYTES // (len(matrix_VD) * hidden_ND.element_size()))
+
+
+def _slices(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Cut rows into slices of about `SLICE_BYTES`."""
+    step = max(1, SLICE_BYTES // row_bytes)
+    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _softmax_slices(
@@ -37,17 +44,20 @@ def _softmax_slices(
     takes the nats of a token drawn from all V alike.
     """
     vocab_size = logits_CV.shape[1]
-    rows = _chunk_rows(vocab_size, 4, SLICE_BYTES)
-    for start in range(0, logits_CV.shape[0], rows):
-        part = slice(start, start + rows)
-        log_probabilities = torch.log_softmax(logits_CV[part].float(), dim=-1)
+    for part in _slices(len(logits_CV), 4 * vocab_size):
+        logits = logits_CV[part].float()
         target = targets_C[part].clamp(min=0).unsqueeze(1)
-        nats_C[part] = -log_probabilities.gather(1, target).squeeze(1)
+        gradient = torch.softmax(logits, dim=1)
+        # One exponential a logit: 1 / largest is the sum of exp(logit - highest) that the kernel
+        # divided by; what that running sum lost to rounding is what the total lacks of one.
+        total, largest = gradient.sum(dim=1), gradient.amax(dim=1)
+        log_normalizer = (total / largest).log()
+        highest = logits.amax(dim=1)
+        nats_C[part] = highest - logits.gather(1, target).squeeze(1) + log_normalizer
         if uniform_nats_C is not None:
-            uniform_nats_C[part] = -log_probabilities.mean(dim=-1)
+            uniform_nats_C[part] = highest - logits.mean(dim=1) + log_normalizer
         if weights_C is None:
             continue
-        gradient = log_probabilities.exp_()
         if smoothing:
             gradient.sub_(smoothing / vocab_size)
         wanted = torch.full_like(target, smoothing - 1.0, dtype=gradient.dtype)
@@ -88,7 +98,8 @@ class _HeadLoss(torch.autograd.Function):
                 uniform_nats_C=None if uniform_nats_N is None else uniform_nats_N[part],
             )
             torch.mm(logits_CV, compute_VD, out=hidden_gradient[part])
-            matrix_gradient += logits_CV.t() @ hidden_CD
+            for rows in _slices(len(matrix_VD), hidden_CD[0].nbytes):
+                matrix_gradient[rows] += logits_CV[:, rows].t() @ hidden_CD
         ctx.save_for_backward(hidden_gradient, matrix_gradient)
         nats = (nats_N.double() * counted).sum().mul_(scale)
         objective = nats
@@ -136,7 +147,7 @@ def head_loss(
         chunk_tokens: Tokens whose logits exist at a time; by default about 32 MiB of logits.
     """
     if chunk_tokens is None:
-        chunk_tokens = _chunk_rows(matrix_VD.shape[0], hidden_ND.element_size(), CHUNK_BYTES)
+        chunk_tokens = _chunk_tokens(hidden_ND, matrix_VD)
     return _HeadLoss.apply(hidden_ND, matrix_VD, targets_N, chunk_tokens, label_smoothing)
 
 
@@ -144,7 +155,7 @@ def head_loss(
 def target_nats(hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor) -> Tensor:
     """Return the nats `[N]` (float32) of each target, for evaluation: no gradient is formed."""
     compute_VD = matrix_VD.to(hidden_ND.dtype)
-    chunk_tokens = _chunk_rows(matrix_VD.shape[0], hidden_ND.element_size(), CHUNK_BYTES)
+    chunk_tokens = _chunk_tokens(hidden_ND, matrix_VD)
     nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
     for start in range(0, len(targets_N), chunk_tokens):
         part = slice(start, start + chunk_tokens)
