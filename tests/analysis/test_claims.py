@@ -41,6 +41,19 @@ def finding(expected="lower", measure="nats_per_word", **keys):
     } | keys
 
 
+def published(**keys):
+    """Return the record of an untied model of 100 parameters, 80 of them in two matrices."""
+    return {
+        "name": "big",
+        "vocab_size": 10,
+        "d_model": 4,
+        "untied_total": 100,
+        "saving": 40,
+        "tied": False,
+        "embedding_and_head": 80,
+    } | keys
+
+
 def claim(*findings, **keys):
     return {
         "number": 3,
@@ -269,3 +282,63 @@ def test_the_tables_say_claim_answer_and_numbers(tmp_path):
     for part in ("vocabulary 1024", "seeds in all, by the upper 80 % bound", "holds"):
         assert part in text["claim-3"]
     assert "40.0 %" in text["claim-3-counted"]
+
+
+def test_published_models_have_a_table_of_their_own(tmp_path):
+    models = [published(), published(name="small", tied=True, embedding_and_head=40)]
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER)},
+        changes={"claim": claim(finding(), published=models)},
+    )
+    tables = claim_tables(claim_results([load_study_records(folder)]))
+    assert list(tables) == ["claims", "claim-3", "claim-3-published"]
+    either = {
+        "vocab_size": 10,
+        "d_model": 4,
+        "tied_total": 60,
+        "untied_total": 100,
+        "saving": 40,
+        "share": 0.4,
+    }
+    assert tables["claim-3-published"].rows == (
+        either | {"name": "big", "published": "untied", "total": 100, "embedding_share": 0.8},
+        either | {"name": "small", "published": "tied", "total": 60, "embedding_share": 40 / 60},
+    )
+    text = to_markdown(tables["claim-3-published"])
+    for part in (" untied ", "80.0 %", "66.7 %", "40.0 %", "no weight was read"):
+        assert part in text
+
+
+def test_published_models_change_no_answer(tmp_path):
+    folders = []
+    for name, models in (("with", [published()]), ("without", [])):
+        (tmp_path / name).mkdir()
+        folders.append(
+            make_study(
+                tmp_path / name,
+                {(512,): values(NOISY)},
+                changes={"claim": claim(finding(), published=models)},
+            )
+        )
+    first, second = (only(claim_results([load_study_records(one)])) for one in folders)
+    assert first.word == second.word == "cannot tell"
+    assert first.findings == second.findings
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"saving": 41}, "saving is not vocab_size x d_model"),
+        ({"embedding_and_head": 39}, "embedding_and_head is not between saving and total"),
+        ({"embedding_and_head": 61, "tied": True}, "embedding_and_head is not between saving"),
+    ],
+)
+def test_a_published_model_that_contradicts_itself_is_damaged(tmp_path, keys, message):
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER)},
+        changes={"claim": claim(finding(), published=[published(**keys)])},
+    )
+    with pytest.raises(DamagedRecord, match=message):
+        load_study_records(folder)

@@ -65,6 +65,36 @@ def test_a_claim_that_does_not_fit_its_study_is_refused(refused, old, new, messa
     assert text.startswith("study.yaml:")
 
 
+LEDGER = """\
+  ledger:
+    vocab_size: []
+    d_model: [16]
+    shapes:
+      - shapes/gpt2.json
+      - /elsewhere/bert.json
+"""
+
+
+def test_published_models_are_named_by_their_files(load):  # noqa: F811
+    claim = load(STUDY.replace("smoke:", LEDGER + "smoke:")).study.claim
+    assert claim.ledger.shapes == ("shapes/gpt2.json", "/elsewhere/bert.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("/elsewhere/bert", "old/gpt2", "claim.ledger.shapes[1]: an earlier file is called 'gpt2'"),
+        ("/elsewhere/bert.json", "[]", "claim.ledger.shapes[1]: must be text"),
+        ("/elsewhere/bert.json", "' '", "claim.ledger.shapes[1]: is empty text"),
+        ("shapes:", "shape:", "claim.ledger.shape: "),
+    ],
+)
+def test_a_list_of_published_models_is_checked(refused, old, new, message):  # noqa: F811
+    text = refused(STUDY.replace("smoke:", LEDGER.replace(old, new) + "smoke:"))
+    assert message in text
+    assert text.startswith("study.yaml:")
+
+
 def test_smoke_is_laid_over_the_experiment_below_the_command_line(load, tmp_path):  # noqa: F811
     load(STUDY)
     path = Path("study.yaml")

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from decimal import Decimal
 
 import pytest
 
@@ -11,6 +13,7 @@ from tyro_cli.cli.app import main
 from tyro_cli.config.loading import load_experiment
 from tyro_cli.config.studies import load_study
 from tyro_cli.experiments.confounds import check_confounds
+from tyro_cli.ledger.huggingface import hf_ledger
 from tyro_cli.ledger.ledger import expected_saving, ledger_of, savings
 from tyro_cli.ledger.matching import solve_matches
 from tyro_cli.models.language_model import build_model
@@ -78,6 +81,38 @@ def test_every_claim_says_what_decides_it_and_can_be_tried(claim):
     assert loaded.study.claim.number == number and loaded.study.name.startswith(f"claim-{number}-")
     check_points(loaded)
     check_points(load_study(claim, smoke=True))
+
+
+SHAPES = REPOSITORY / "configs" / "claims" / "shapes"
+SHAPE_ROW = re.compile(
+    r"^\| \S+/(?P<name>\S+) \| (?P<tie>tied|untied) "
+    r"\| (?P<size>[\d.]+)(?P<unit>[MB]) \| (?P<total>[\d,]+) \|$",
+    re.MULTILINE,
+)
+
+
+def known_shapes():
+    """Return what the README of the shapes says of each model, by name."""
+    rows = SHAPE_ROW.finditer((SHAPES / "README.md").read_text(encoding="utf-8"))
+    return {row["name"]: row for row in rows}
+
+
+def test_every_shape_is_counted_by_the_first_claim_and_stands_in_their_readme():
+    claim = load_study(SHAPES.parent / "1-parameters.yaml").study.claim
+    names = [path.stem for path in SHAPES.glob("*.json")]
+    assert sorted(claim.ledger.shapes) == sorted(f"shapes/{name}.json" for name in names)
+    assert sorted(known_shapes()) == sorted(names)
+
+
+@pytest.mark.parametrize("name", known_shapes())
+def test_a_published_shape_has_the_parameters_it_is_known_for(name):
+    known, model = known_shapes()[name], hf_ledger(SHAPES / f"{name}.json")
+    assert model.tied == (known["tie"] == "tied")
+    assert f"{model.total:,}" == known["total"]
+    size = Decimal(known["size"]).normalize()
+    last_digit = Decimal(1).scaleb(int(size.as_tuple().exponent))
+    counted = Decimal(model.total) / {"M": 10**6, "B": 10**9}[known["unit"]]
+    assert abs(counted - size) <= last_digit / 2
 
 
 def test_it_counts(path, capsys):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.experiments.small_experiments import ARMS, BASE, prepared_data
 from tests.folders import snapshot
+from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.studies import load_study
 from tyro_cli.errors import ConfigurationError, DamagedRecord, RunFolderError, UsageError
@@ -21,6 +22,7 @@ from tyro_cli.experiments.studies import (
     plan_study,
     train_command,
 )
+from tyro_cli.ledger.huggingface import hf_ledger
 from tyro_cli.storage import files
 from tyro_cli.training.signals import StopRequest
 
@@ -202,6 +204,75 @@ def test_the_folder_holds_the_text_and_the_plan(planned):
     opened(plan)
     after = snapshot(folder)
     assert {n: sha for n, (sha, _) in after.items()} == {n: sha for n, (sha, _) in before.items()}
+
+
+CLAIM = """\
+claim:
+  number: 1
+  sentence: Tying saves parameters.
+  depends_on: the vocabulary
+  findings:
+    - {name: fewer, measure: parameters, arm: tied, baseline: untied, expected: lower}
+  ledger:
+    vocab_size: [100]
+    d_model: [8]
+    shapes: [shapes/small.json]
+"""
+SMALL = {
+    "model_type": "gpt2",
+    "vocab_size": 61,
+    "n_embd": 24,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 32,
+}
+
+
+def write_shape(folder, content):
+    (folder / "shapes").mkdir(exist_ok=True)
+    (folder / "shapes" / "small.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_published_models_are_kept_with_the_claim(planned, tmp_path, is_tied):
+    write_shape(tmp_path, SMALL | {"tie_word_embeddings": is_tied})
+    folder = opened(planned(more=SEEDS + CLAIM))
+    claim = parse_record(StudyManifest, folder / "manifest.json", "").claim
+    assert [model.vocab_size for model in claim.counted] == [100]
+    (model,) = claim.published
+    assert (model.name, model.tied, model.saving) == ("small", is_tied, 61 * 24)
+    assert model.total == hf_ledger(tmp_path / "shapes" / "small.json").total
+    assert model.untied_total == model.tied_total + 61 * 24
+    assert model.embedding_and_head == 61 * 24 * (1 if is_tied else 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        ([], "holds no configuration"),
+        (SMALL | {"model_type": "t5"}, "model_type: 't5' is not known"),
+        (SMALL | {"n_head": 5}, "n_head: 5 heads do not divide n_embd 24"),
+    ],
+)
+def test_a_published_model_that_cannot_be_counted_is_pointed_at(
+    planned, tmp_path, content, message
+):
+    if content is not None:
+        write_shape(tmp_path, content)
+    with pytest.raises(ConfigurationError) as caught:
+        planned(more=SEEDS + CLAIM)
+    said = caught.value.message
+    assert said.startswith(f"{tmp_path / 'study.yaml'}:15:14: claim.ledger.shapes[0]: ")
+    assert message in said and "small.json" in said
+    assert caught.value.remedy
+
+
+def test_a_width_of_the_ledger_that_cannot_be_split_is_pointed_at(planned, tmp_path):
+    write_shape(tmp_path, SMALL)
+    with pytest.raises(ConfigurationError) as caught:
+        planned(more=SEEDS + CLAIM.replace("d_model: [8]", "d_model: [8, 9]"))
+    assert "study.yaml:14:18: claim.ledger.d_model[1]: 9 cannot be split" in caught.value.message
 
 
 def test_factors_keep_the_order_of_the_study_file(planned):

@@ -195,6 +195,7 @@ def test_the_share_and_what_the_tie_would_save(tmp_path: Path) -> None:
     assert tied.total == model.total - matrix
     assert tied.head == 0
     assert tied.saving_share == model.saving_share
+    assert tied.untied_total == model.untied_total == model.total
 
 
 def test_the_record_is_plain(tmp_path: Path) -> None:
@@ -282,6 +283,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str
         hf_ledger(written(tmp_path, content))
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["config.json", "x" * 5000])
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="there is no file"):
-        hf_ledger(tmp_path / "config.json")
+        hf_ledger(tmp_path / name)

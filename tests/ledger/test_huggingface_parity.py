@@ -118,6 +118,15 @@ def counted(model_type: str, content: dict[str, Any]) -> int:
     return sum(one.numel() for one in model.parameters()) - unread
 
 
+SHAPES = sorted((Path(__file__).parents[2] / "configs" / "claims" / "shapes").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHAPES, ids=lambda path: path.stem)
+def test_the_shipped_shapes_are_counted_as_transformers_counts_them(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert hf_ledger(path).total == counted(content.pop("model_type"), content)
+
+
 # `False` is refused for a Marian model that shares all its matrices, as a contradiction.
 COMPARED = [
     pytest.param(model_type, content, tied, id=f"{model_type}-{number}-{tied}")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.analysis.fake_runs import values
 from tests.analysis.fake_studies import make_study
-from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding
+from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding, published
 from tests.reporting.pages import parse
 from tyro_cli.errors import RunFolderError
 from tyro_cli.reporting.folders import read_report, write_report
@@ -46,6 +46,15 @@ def test_models_that_are_counted_stand_in_a_table(tmp_path):
     big = {"name": "big", "vocab_size": 10, "d_model": 4, "untied_total": 100, "saving": 40}
     make_claims(tmp_path, finding(), counted=[big])
     assert "40.0 %" in parse(read_report(tmp_path).html).all("main")[0].text()
+
+
+def test_published_models_stand_in_a_table_beside_them(tmp_path):
+    make_claims(tmp_path, finding(), published=[published(name="<i>big</i>")])
+    html = read_report(tmp_path).html
+    text = parse(html).all("main")[0].text()
+    for part in ("Published models, for claim 3", "<i>big</i>", "untied", "80.0 %", "40.0 %"):
+        assert part in text
+    assert "<i>big" not in html
 
 
 def test_the_words_of_a_claim_are_text(tmp_path):

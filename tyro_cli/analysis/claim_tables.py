@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tyro_cli.analysis.claims import ClaimResult, FindingResult
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
 
 RULE = (
     "A finding holds where its mean lies on the expected side of zero with a t p, adjusted by Holm "
@@ -19,12 +20,11 @@ RULE = (
 
 
 def claim_tables(claims: Sequence[ClaimResult]) -> dict[str, Table]:
-    """Return the table of all claims, and the findings and counted models of each, by name."""
+    """Return the table of all claims, and the findings and models counted for each, by name."""
     tables = [claims_table(claims)]
     for one in claims:
         tables.append(findings_table(one))
-        if counted := counted_table(one):
-            tables.append(counted)
+        tables += counted_tables(one)
     return {table.name: table for table in tables}
 
 
@@ -159,19 +159,23 @@ def plan_in_words(one: FindingResult) -> str:
     )
 
 
-def counted_table(one: ClaimResult) -> Table | None:
-    """Return the models that were counted and not trained, or None where there are none."""
-    counted = [
-        model
-        for study in one.studies
-        if study.manifest.claim is not None
-        for model in study.manifest.claim.counted
-    ]
-    if not counted:
-        return None
+def counted_tables(one: ClaimResult) -> list[Table]:
+    """Return the models that were counted and not trained: the experiment's, and published ones."""
+    claims = [study.manifest.claim for study in one.studies if study.manifest.claim is not None]
+    counted = [model for claim in claims for model in claim.counted]
+    published = [model for claim in claims for model in claim.published]
+    tables = []
+    if counted:
+        tables.append(_counted_table(one.claim.number, counted))
+    if published:
+        tables.append(_published_table(one.claim.number, published))
+    return tables
+
+
+def _counted_table(number: int, models: Sequence[CountedModel]) -> Table:
     return Table(
-        f"claim-{one.claim.number}-counted",
-        f"Counted for claim {one.claim.number}: what the tie saves, or would save",
+        f"claim-{number}-counted",
+        f"Counted for claim {number}: what the tie saves, or would save",
         (
             Column("name", "model"),
             Column("vocab_size", "vocabulary", "integer"),
@@ -180,16 +184,52 @@ def counted_table(one: ClaimResult) -> Table | None:
             Column("saving", "V x d saved", "integer"),
             Column("share", "share saved", "percent", 1),
         ),
-        tuple(
-            {
-                "name": model.name,
-                "vocab_size": model.vocab_size,
-                "d_model": model.d_model,
-                "untied_total": model.untied_total,
-                "saving": model.saving,
-                "share": model.saving / model.untied_total,
-            }
-            for model in counted
-        ),
+        tuple(_counted_row(model) for model in models),
         ("In closed form, from configurations alone; nothing of this table was trained.",),
     )
+
+
+def _published_table(number: int, models: Sequence[PublishedModel]) -> Table:
+    return Table(
+        f"claim-{number}-published",
+        f"Published models, for claim {number}: what the tie saves, or would save",
+        (
+            Column("name", "model"),
+            Column("vocab_size", "vocabulary", "integer"),
+            Column("d_model", "d_model", "integer"),
+            Column("published", "published"),
+            Column("total", "parameters", "integer"),
+            Column("embedding_share", "embedding and head", "percent", 1),
+            Column("tied_total", "if tied", "integer"),
+            Column("untied_total", "if untied", "integer"),
+            Column("saving", "V x d saved", "integer"),
+            Column("share", "share saved", "percent", 1),
+        ),
+        tuple(
+            {
+                **_counted_row(model),
+                "published": "tied" if model.tied else "untied",
+                "total": model.total,
+                "embedding_share": model.embedding_and_head / model.total,
+                "tied_total": model.tied_total,
+            }
+            for model in models
+        ),
+        (
+            "In closed form, from the configuration files of the models; no weight was read. "
+            "Embedding and head are a share of the parameters as published, the V x d saved is one "
+            "of the untied total. Each model was trained as published only: of the other form the "
+            "table says what it counts, not how good it would be.",
+        ),
+    )
+
+
+def _counted_row(model: CountedModel) -> Row:
+    return {
+        "name": model.name,
+        "vocab_size": model.vocab_size,
+        "d_model": model.d_model,
+        "untied_total": model.untied_total,
+        "saving": model.saving,
+        "share": model.saving / model.untied_total,
+    }

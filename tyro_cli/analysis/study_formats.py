@@ -59,14 +59,43 @@ class CountedModel(Record):
     saving: Size
 
 
+class PublishedModel(CountedModel):
+    """A published model, counted from its configuration file.
+
+    `tied` and `embedding_and_head`, the parameters of these two, are as it was published.
+    """
+
+    tied: bool
+    embedding_and_head: Size
+
+    @model_validator(mode="after")
+    def _parts_fit_the_whole(self) -> "PublishedModel":
+        if self.saving != self.vocab_size * self.d_model:
+            raise ValueError(f"{self.name}: saving is not vocab_size x d_model")
+        if not self.saving <= self.embedding_and_head <= self.total:
+            raise ValueError(f"{self.name}: embedding_and_head is not between saving and total")
+        return self
+
+    @property
+    def tied_total(self) -> int:
+        """Unique parameters with the tie."""
+        return self.untied_total - self.saving
+
+    @property
+    def total(self) -> int:
+        """Unique parameters as published."""
+        return self.tied_total if self.tied else self.untied_total
+
+
 class ClaimRecord(Record):
-    """What a study was to decide."""
+    """What a study was to decide; `published` stands in no record older than it."""
 
     number: Size
     sentence: str
     depends_on: str
     findings: list[FindingRecord] = Field(min_length=1)
     counted: list[CountedModel]
+    published: list[PublishedModel] = Field(default_factory=list)
 
 
 class StudyManifest(Record):

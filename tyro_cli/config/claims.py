@@ -6,6 +6,7 @@ in `analysis.claims`.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -78,7 +79,7 @@ class Finding(Section):
 
 
 class LedgerGrid(Section):
-    """Models that are counted and not trained: the experiment's, at these sizes."""
+    """Models counted and not trained: the experiment's at these sizes, and published ones."""
 
     vocab_size: Annotated[
         tuple[Annotated[Whole, Field(ge=2, le=2**24)], ...], BeforeValidator(tuple_from_list)
@@ -91,7 +92,8 @@ class LedgerGrid(Section):
     """Widths; depth and heads stay those of the experiment."""
 
     shapes: Annotated[tuple[Text, ...], BeforeValidator(tuple_from_list)] = ()
-    """The `config.json` of published models, relative to the study file."""
+    """The `config.json` of published models, relative to the study file, as `wtie params --hf`
+    reads them; each model is called what its file is called."""
 
 
 class Claim(Section):
@@ -130,7 +132,7 @@ def claim_problems(
         task: Of its experiment.
         is_tuned: Whether its experiment searches for learning rates.
     """
-    problems: list[tuple[tuple[str | int, ...], str]] = []
+    problems = _shape_problems(claim.ledger.shapes) if claim.ledger is not None else []
     for index, finding in enumerate(claim.findings):
         where: tuple[str | int, ...] = ("findings", index)
         for key in ("arm", "baseline"):
@@ -168,3 +170,16 @@ def claim_problems(
                 message = f"names {loose[0]!r}, for which `at` names no level"
                 problems.append(((*where, "minus"), message))
     return problems
+
+
+def _shape_problems(shapes: Sequence[str]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return a problem for each file whose model would be called as an earlier one."""
+    names = [Path(shape).stem for shape in shapes]
+    return [
+        (
+            ("ledger", "shapes", index),
+            f"an earlier file is called {name[:60]!r} as well; rename one",
+        )
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]

@@ -6,7 +6,7 @@ breaks is pointed at in the study's own line. Running the points is left to othe
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ from tyro_cli.config.positions import (
 )
 from tyro_cli.config.schema import Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
+from tyro_cli.errors import ConfigurationError
 
 WHOLE_STUDY = "all"
 
@@ -98,11 +99,25 @@ class LoadedStudy:
     path: Path
     text: str
     overrides: tuple[str, ...]
+    _root: Node = field(repr=False)
 
     @property
     def experiment_path(self) -> Path:
         """The base experiment's file."""
         return self.path.parent / self.study.experiment
+
+    def error(
+        self, path: Sequence[str | int], message: str, remedy: str = ""
+    ) -> ConfigurationError:
+        """Make the error for a value that another room cannot accept.
+
+        Args:
+            path: Keys and list indices, for example `("claim", "ledger", "shapes", 0)`.
+            message: What is wrong, completing `path: ...`.
+            remedy: What the user can do.
+        """
+        place, _ = locate(self._root, path)
+        return ConfigurationError(Problem(place, join_path(path), message).render(), remedy)
 
 
 def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> LoadedStudy:
@@ -145,6 +160,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
         path=path,
         text=text,
         overrides=tuple(overrides),
+        _root=root,
     )
 
 

@@ -5,6 +5,7 @@ as transformers builds them; no weight is read and nothing is downloaded. The fi
 missing or contradictory field is an error that names it. Our own models are counted in `ledger`.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,9 +83,14 @@ class PublishedModel:
         return self.vocab_size * self.d_model
 
     @property
+    def untied_total(self) -> int:
+        """Unique parameters where the head is a matrix of its own."""
+        return self.total + (self.saving if self.tied else 0)
+
+    @property
     def saving_share(self) -> float:
         """The saving as a fraction of the untied total."""
-        return self.saving / (self.total + (self.saving if self.tied else 0))
+        return self.saving / self.untied_total
 
     def as_record(self) -> dict[str, Any]:
         """Return all numbers as plain values."""
@@ -102,8 +108,8 @@ def hf_ledger(path: Path) -> PublishedModel:
         UsageError: The file is no such configuration, lacks a field, or contradicts itself.
     """
     remedy = "give the config.json of a published model, as it lies beside its weights"
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", remedy)
+    if not os.path.isfile(path):  # Path.is_file raises for a name longer than the system takes.
+        raise UsageError(f"there is no file {str(path)[:200]}", remedy)
     try:
         content = read_json(path)
     except StorageError as error:

@@ -12,7 +12,7 @@ from tyro_cli.analysis.claim_tables import (
     MEASURES,
     RULE,
     claims_table,
-    counted_table,
+    counted_tables,
     findings_table,
     measure_in_words,
     plan_in_words,
@@ -128,12 +128,11 @@ def _in_words(one: FindingResult) -> str:
 
 
 def _section(one: ClaimResult) -> Section:
-    counted = counted_table(one)
     blocks: list[Block] = [
         TextBlock((f"{one.claim.sentence} Answer: {one.word}.",)),
         *chart_blocks(*_forests(one)),
         TableBlock(findings_table(one)),
-        *([TableBlock(counted)] if counted else []),
+        *map(TableBlock, counted_tables(one)),
     ]
     return Section(f"claim-{one.claim.number}", f"Claim {one.claim.number}", tuple(blocks))
 
