@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import (
+    compiling,
     curves,
     evaluating,
     memory,
@@ -34,7 +35,7 @@ FIGURES = {"kernels": "benchmarks.kernels", "tokenizer-determinism": "benchmarks
 
 def all_cases() -> dict[str, Case]:
     """Return every case by name."""
-    groups = (pairs, memory, curves, evaluating, start_up, tokenizing, quality)
+    groups = (pairs, memory, curves, evaluating, compiling, start_up, tokenizing, quality)
     return {case.name: case for group in groups for case in group.cases()}
 
 

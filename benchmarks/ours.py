@@ -126,6 +126,7 @@ def step(
     shape: dict[str, Any],
     loss: str = "ours",
     attention: str = "ours",
+    compiled: bool = False,
 ) -> float:
     """Return seconds for a million tokens of a bare step, on one thread.
 
@@ -135,9 +136,12 @@ def step(
         shape: The model.
         loss: `ours`, or `plain` for `cross_entropy` on all logits at once.
         attention: `ours`, or `flash` for torch's fused kernel.
+        compiled: Whether `torch.compile` makes the blocks, during the warm-up.
     """
     chosen = Shape(**shape)
     model, batches = _model_and_batches(chosen, True, 1)
+    for block in model.blocks if compiled else ():
+        block.compile(dynamic=False)
     settings = chosen.settings(True)
     optimizer = make_optimizer(model, settings.model, settings.training.optimizer)
     loss_of = LanguageModel.loss if loss == "ours" else plain_loss

@@ -1,12 +1,14 @@
 """Every case runs at a tiny size, and the measuring says what it should; no time is tested."""
 
 import math
+import shutil
 import sys
 
 import pytest
 import torch
 
 from benchmarks import (
+    compiling,
     curves,
     evaluating,
     measuring,
@@ -82,6 +84,13 @@ TINY_CASES = {
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_case_of_models_runs_at_a_tiny_size(name):
     run_here(TINY_CASES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiled blocks need a C++ compiler")
+def test_compiled_blocks_are_timed():
+    run_here(*compiling.cases(True))
 
 
 def test_quality_runs_at_a_tiny_size(configuration):
