@@ -22,10 +22,11 @@ from tyro_cli.analysis.excess import (
     known_entropy_of,
     source_values,
 )
+from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
-from tyro_cli.analysis.signatures import withheld_metrics
+from tyro_cli.analysis.signatures import mixed_signatures, withheld_metrics
 from tyro_cli.analysis.studies import (
     PointRun,
     StudyContrast,
@@ -35,7 +36,9 @@ from tyro_cli.analysis.studies import (
 )
 from tyro_cli.analysis.translation_tables import (
     CONTRAST_COLUMNS,
+    NAMES,
     SCORES,
+    Score,
     contrast_row,
     quality_contrast,
 )
@@ -143,6 +146,10 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         for arm in study.manifest.arms:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
+    if translates(study):
+        scores, score_notes = _comparable_scores(results, force=force)
+        kept += [Column(score, NAMES[score], "number", 2) for score in scores]
+        notes += score_notes
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -374,9 +381,35 @@ def _result_row(
     if (known := known_entropy_of(done)) is not None:
         row |= source_values(known)
         row |= {column.key: test[column.key] for column in EXCESS_COLUMNS if column.key in test}
+    qualities = [result.quality["test"] for result in done if result.quality is not None]
+    if qualities:
+        row |= {score: fmean(getattr(one, score) for one in qualities) for score in SCORES}
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row
+
+
+def _comparable_scores(
+    results: Mapping[str, CellResult], *, force: bool
+) -> tuple[list[Score], list[str]]:
+    """Return the scores of translations that may stand in one column, and a note on the others."""
+    kept: list[Score] = []
+    notes = []
+    for score in SCORES:
+        # The score of copying tells other sentences apart, which sacrebleu's line does not hold.
+        lines = {
+            label: f"{one.signatures.get(score, '')}|copying:{getattr(one, f'copy_{score}'):.4f}"
+            for label, result in results.items()
+            if result.quality is not None
+            for one in (result.quality["test"],)
+        }
+        difference = mixed_signatures(lines)
+        if difference:
+            said = "Forced" if force else "Left out"
+            notes.append(f"{said}: {score} does not compare between points: {difference}.")
+        if force or not difference:
+            kept.append(score)
+    return kept, notes
 
 
 def _contrast_row(one: StudyContrast) -> Row:
