@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.analysis.fake_runs import edit_json
+from tests.analysis.fake_runs import NATS_PER_WORD, edit_json
+from tests.analysis.fake_studies import make_study
 from tyro_cli.analysis.bleu import corpus_bleu
 
 SENTENCES = 30
@@ -54,3 +55,24 @@ def keep_counts(run: Path) -> None:
                 arrays = dict(content)
             one = counts(arm, seed)
             np.savez(path, **arrays, valid_bleu=one, test_bleu=one)
+
+
+def make_translation_study(root: Path, **changes: Any) -> Path:
+    """Write a study of two fractions: at 1 the tied arm loses 2 BLEU and 0.3 nats a word."""
+    nats = {key: value + 0.3 * (key[0] == "tied") for key, value in NATS_PER_WORD.items()}
+
+    def worse(record: dict[str, Any]) -> None:
+        translate(record)
+        for one in record["quality"].values():
+            one["bleu"] -= 2.0 * (record["arm"] == "tied")
+
+    folder = make_study(
+        root,
+        {(0,): NATS_PER_WORD, (1,): nats},
+        factors=("disjoint",),
+        edits={(0,): translate, (1,): worse},
+        changes=changes,
+    )
+    for run in root.glob("tiny-*"):
+        keep_counts(run)
+    return folder

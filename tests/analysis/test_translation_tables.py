@@ -8,7 +8,13 @@ import pytest
 
 from tests.analysis.fake_runs import BYTES_PER_WORD, NATS_PER_WORD, edit_json, make_run
 from tests.analysis.fake_studies import make_study, tables_of
-from tests.analysis.fake_translations import counts, keep_counts, quality, translate
+from tests.analysis.fake_translations import (
+    counts,
+    keep_counts,
+    make_translation_study,
+    quality,
+    translate,
+)
 from tests.analysis.test_claims import claim, finding
 from tyro_cli.analysis.bleu import randomisation_test
 from tyro_cli.analysis.claims import claim_results
@@ -106,27 +112,6 @@ def test_a_finished_translation_without_quality_is_damaged(folder: Path) -> None
 def bleu_gains(bonus: float = 0.0) -> list[float]:
     """BLEU of tied minus untied at each seed, with what a point adds to the tied arm's."""
     return [quality("tied", s)["bleu"] + bonus - quality("untied", s)["bleu"] for s in range(3)]
-
-
-def make_translation_study(root: Path, **changes: Any) -> Path:
-    """Write a study of two fractions: at 1 the tied arm loses 2 BLEU and 0.3 nats a word."""
-    nats = {key: value + 0.3 * (key[0] == "tied") for key, value in NATS_PER_WORD.items()}
-
-    def worse(record: dict[str, Any]) -> None:
-        translate(record)
-        for one in record["quality"].values():
-            one["bleu"] -= 2.0 * (record["arm"] == "tied")
-
-    folder = make_study(
-        root,
-        {(0,): NATS_PER_WORD, (1,): nats},
-        factors=("disjoint",),
-        edits={(0,): translate, (1,): worse},
-        changes=changes,
-    )
-    for run in root.glob("tiny-*"):
-        keep_counts(run)
-    return folder
 
 
 def test_a_study_shows_bleu_and_chrf_at_every_point(tmp_path: Path) -> None:
