@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.analysis.fake_runs import NATS_PER_WORD, make_run
+from tests.analysis.fake_chains import DEPTHS, LEVELS, excess, make_chain_study
+from tests.analysis.fake_runs import NATS_PER_WORD, edit_json, make_run
 from tests.analysis.fake_studies import make_study, tables_of
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.rendering import RENDERERS, to_plain
@@ -90,6 +91,48 @@ def test_a_study_and_runs_side_by_side_compare_excesses_of_different_texts(tmp_p
     assert any("compares between points though their texts differ" in note for note in table.notes)
     beside = side_by_side([point.run for point in study.points])
     assert all(row["excess_nats"] is not None for row in beside.rows)
+
+
+def instrument(folder):
+    return tables_of(load_study_records(folder))["instrument"]
+
+
+def test_the_instrument_is_the_deepest_untied_model_on_every_chain(tmp_path):
+    table = instrument(make_chain_study(tmp_path))
+    places = [(row["level irreversibility"], row["layers"], row["arm"]) for row in table.rows]
+    assert places == [(str(level), 2, "untied") for level in LEVELS]
+    for row, level in zip(table.rows, LEVELS, strict=True):
+        by_seed = [excess("untied", level, DEPTHS[-1], seed) for seed in range(3)]
+        assert row["excesses"] == pytest.approx(by_seed)
+        assert row["share"] == pytest.approx(sum(by_seed) / 3 / 2)  # unigram - rate is 2
+        assert row["most_nats"] == pytest.approx(0.04)
+        assert row["holds"] == "yes"
+    assert "at most 2 % at 3 of 3 points" in table.notes[0]
+
+
+def test_an_untied_model_that_is_not_the_chain_is_said(tmp_path):
+    folder = make_chain_study(tmp_path)
+    for path in (tmp_path / "tiny-00000008").rglob("result.json"):  # irreversibility 1, 2 layers
+        edit_json(path, lambda record: record["known_entropy"].update(unigram_entropy_nats=3.0))
+    table = instrument(folder)
+    assert [row["holds"] for row in table.rows] == ["yes", "yes", "no"]
+    assert table.rows[-1]["share"] == pytest.approx(0.022)
+    assert "at most 2 % at 2 of 3 points" in table.notes[0]
+
+
+def test_an_instrument_that_is_not_trained_is_not_run(tmp_path):
+    folder = make_chain_study(tmp_path)
+    for path in (tmp_path / "tiny-00000002").rglob("result.json"):  # irreversibility 0, 2 layers
+        path.unlink()
+    table = instrument(folder)
+    assert [row["holds"] for row in table.rows] == ["not run", "yes", "yes"]
+    assert table.rows[0]["layers"] == 2 and "share" not in table.rows[0]
+    assert table.notes[1] == "Not final: 6 cells are unfinished."
+
+
+def test_a_study_without_a_known_source_has_no_instrument(tmp_path):
+    study = load_study_records(make_study(tmp_path, {(512,): NATS_PER_WORD}))
+    assert "instrument" not in tables_of(study)
 
 
 def test_a_record_that_lacks_a_split_is_damaged(tmp_path):

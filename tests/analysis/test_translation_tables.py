@@ -1,64 +1,38 @@
 """Tables of translation quality, and BLEU beside the verdict, from hand-made records."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.analysis.fake_runs import edit_json, make_run
-from tyro_cli.analysis.bleu import corpus_bleu, randomisation_test
+from tests.analysis.fake_runs import BYTES_PER_WORD, NATS_PER_WORD, edit_json, make_run
+from tests.analysis.fake_studies import make_study, tables_of
+from tests.analysis.fake_translations import (
+    counts,
+    keep_counts,
+    make_translation_study,
+    quality,
+    translate,
+)
+from tests.analysis.test_claims import claim, finding
+from tyro_cli.analysis.bleu import randomisation_test
+from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.records import load_run
+from tyro_cli.analysis.statistics import paired_t_interval
+from tyro_cli.analysis.studies import load_study_records, study_contrasts
 from tyro_cli.analysis.tables import all_tables
 from tyro_cli.analysis.translation_tables import quality_contrast
 from tyro_cli.analysis.verdicts import verdict_of_run
 from tyro_cli.errors import DamagedRecord, RunFolderError
-
-SENTENCES = 30
-SIGNATURES = {"bleu": "nrefs:1|case:mixed|tok:13a|beam:5", "chrf": "nrefs:1|case:mixed|beam:5"}
-
-
-def counts(arm: str, seed: int) -> np.ndarray:
-    """Counts of sentences of 10 tokens; the tied arm matches a little more often."""
-    generator = np.random.default_rng(seed)
-    matching = generator.integers(4, 9, SENTENCES)
-    if arm == "tied":
-        matching = matching + (np.arange(SENTENCES) % 5 < 2 + seed % 2)
-    columns = [np.full(SENTENCES, 10), np.full(SENTENCES, 10)]
-    columns += [np.maximum(matching - order, 0) for order in range(4)]
-    columns += [np.full(SENTENCES, 10 - order) for order in range(4)]
-    return np.stack(columns, axis=1).astype(np.int64)
-
-
-def quality(arm: str, seed: int) -> dict[str, Any]:
-    return {
-        "bleu": float(corpus_bleu(counts(arm, seed).sum(axis=0))),
-        "chrf": 50.0 + seed + (arm == "tied"),
-        "copy_bleu": 3.25,
-        "copy_chrf": 17.5,
-        "sentences": SENTENCES,
-        "signatures": SIGNATURES,
-    }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A finished run of two arms and three seeds that translates."""
 
-    def edit(record: dict[str, Any]) -> None:
-        record["settings"]["task"] = "translation"
-        one = quality(record["arm"], record["seed"])
-        record["quality"] = {"valid": one, "test": one}
-
-    made = make_run(tmp_path, edit=edit)
-    edit_json(made / "manifest.json", lambda manifest: manifest.update(task="translation"))
-    for arm in ("untied", "tied"):
-        for seed in range(3):
-            path = made / arm / f"seed-{seed}" / "documents.npz"
-            with np.load(path) as content:
-                arrays = dict(content)
-            one = counts(arm, seed)
-            np.savez(path, **arrays, valid_bleu=one, test_bleu=one)
+    made = make_run(tmp_path, edit=translate)
+    keep_counts(made)
     return made
 
 
@@ -133,3 +107,67 @@ def test_a_finished_translation_without_quality_is_damaged(folder: Path) -> None
     edit_json(folder / "tied" / "seed-1" / "result.json", lambda record: record.pop("quality"))
     with pytest.raises(DamagedRecord, match=r"`quality\.valid` is missing"):
         load_run(folder)
+
+
+def bleu_gains(bonus: float = 0.0) -> list[float]:
+    """BLEU of tied minus untied at each seed, with what a point adds to the tied arm's."""
+    return [quality("tied", s)["bleu"] + bonus - quality("untied", s)["bleu"] for s in range(3)]
+
+
+def test_a_study_shows_bleu_and_chrf_at_every_point(tmp_path: Path) -> None:
+    study = load_study_records(make_translation_study(tmp_path))
+    tables = tables_of(study)
+    rows = {
+        (row["level disjoint"], row["score"]): row for row in tables["translation-contrasts"].rows
+    }
+    assert list(rows) == [("0", "BLEU"), ("0", "chrF"), ("1", "BLEU"), ("1", "chrF")]
+    for level, lost in (("0", 0.0), ("1", 2.0)):
+        row, expected = rows[level, "BLEU"], bleu_gains(-lost)
+        assert row["differences"] == pytest.approx(expected)
+        assert row["mean"] == pytest.approx(sum(expected) / 3)
+        interval = paired_t_interval(expected, 0.95)
+        assert row["interval_95"] == pytest.approx((interval.low, interval.high))
+        assert rows[level, "chrF"]["differences"] == (1.0, 1.0, 1.0)
+    results = {(row["level disjoint"], row["arm"]): row for row in tables["results"].rows}
+    tied = [quality("tied", seed)["bleu"] for seed in range(3)]
+    assert results["1", "tied"]["bleu"] == pytest.approx(sum(tied) / 3 - 2.0)
+    assert results["0", "untied"]["chrf"] == pytest.approx(51.0)
+
+
+def test_bleu_stands_beside_every_verdict_of_a_study(tmp_path: Path) -> None:
+    study = load_study_records(make_translation_study(tmp_path))
+    for one, lost in zip(study_contrasts(study), (0.0, 2.0), strict=True):
+        mean = sum(bleu_gains(-lost)) / 3
+        assert f"Test BLEU, tied - untied: {mean:+.2f}, 95 % interval [" in one.verdict.sentence
+        assert "it decides nothing" in one.verdict.sentence
+
+
+def test_scores_of_other_sentences_do_not_stand_in_one_column(tmp_path: Path) -> None:
+    folder = make_translation_study(tmp_path)
+    for path in (tmp_path / "tiny-00000001").rglob("result.json"):
+        edit_json(path, lambda record: record["quality"]["test"].update(copy_bleu=4.0))
+    table = tables_of(load_study_records(folder))["results"]
+    assert "bleu" not in [column.key for column in table.columns]
+    assert "chrf" in [column.key for column in table.columns]
+    assert any(note.startswith("Left out: bleu does not compare") for note in table.notes)
+
+
+def test_a_study_that_does_not_translate_has_no_such_table(tmp_path: Path) -> None:
+    tables = tables_of(load_study_records(make_study(tmp_path, {(512,): NATS_PER_WORD})))
+    assert "translation-contrasts" not in tables
+    assert "bleu" not in [column.key for column in tables["results"].columns]
+
+
+def test_a_claim_reads_the_change_in_bleu_and_in_bits(tmp_path: Path) -> None:
+    places: dict[str, Any] = {"at": {"disjoint": 1}, "minus": {"disjoint": 0}}
+    findings = [
+        finding("higher", "bits_per_byte", margin=0.0027, **places),
+        finding("lower", "bleu", **places),
+    ]
+    study = load_study_records(make_translation_study(tmp_path, claim=claim(*findings)))
+    [one] = claim_results([study])
+    bits, bleu = one.findings
+    # The same words and bytes are scored at both places: a constant lies between nats and bits.
+    assert bits.differences == pytest.approx([0.3 / BYTES_PER_WORD / math.log(2)] * 3)
+    assert bleu.differences == pytest.approx([-2.0] * 3)
+    assert one.word == "supported"

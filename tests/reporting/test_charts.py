@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.analysis.fake_chains import DEPTHS, LEVELS, excess, make_chain_study
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run
 from tests.reporting.fake_studies import make_study
 from tyro_cli.analysis.records import load_run
@@ -131,6 +132,58 @@ def test_the_factor_charts_show_both_arms_at_every_level(study_folder):
         low, high = row["interval"]
         assert low < row["mean"] < high
     assert [layer["mark"]["type"] for layer in chart.narrow["layer"]].count("area") == 2
+
+
+def test_the_excess_of_every_arm_and_depth_stands_in_one_chart(tmp_path):
+    page = study_page(load_study_records(make_chain_study(tmp_path)))
+    names = [chart.name for chart in page.charts()]
+    assert names[0] == "excess-1" and not any(name.startswith("factor") for name in names)
+    assert not any("No metric" in str(block) for block in page.sections[0].blocks)
+    chart = page.charts()[0]
+    assert chart.title == "Excess nats per token along irreversibility"
+    assert "named by arm and depth" in chart.caption
+    assert [(row["arm"], row["elsewhere"], row["level"]) for row in chart.data.rows] == [
+        (arm, f"depth {depth}", str(level))
+        for arm in ("untied", "tied")
+        for depth in DEPTHS
+        for level in LEVELS
+    ]
+    for row in chart.data.rows:
+        level, depth = float(row["level"]), int(row["elsewhere"][-1])
+        by_seed = [excess(row["arm"], level, depth, seed) for seed in range(3)]
+        assert row["values"] == pytest.approx(by_seed)
+        low, high = row["interval"]
+        assert low < row["mean"] < high
+    assert chart.wide is not None
+    for drawn in (chart.narrow, chart.wide):
+        marks = [layer["mark"] for layer in drawn["layer"]]
+        lines = [(m["stroke"], *m.get("strokeDash", ())) for m in marks if m["type"] == "line"]
+        assert len(set(lines)) == 6
+        assert [mark["type"] for mark in marks].count("area") == 6
+        assert {"untied, 0", "tied, 0", "tied, 1", "tied, 2"} <= set(texts_in(drawn))
+
+
+def test_an_excess_along_several_sources_has_a_chart_for_each_combination(tmp_path):
+    folder = make_chain_study(tmp_path)
+
+    def edit(record):
+        record["factors"]["depth"]["keys"] = ["data.synthetic.rank"]
+
+    edit_json(folder / "manifest.json", edit)
+    page = study_page(load_study_records(folder))
+    titles = [chart.title for chart in page.charts() if chart.name.startswith("excess")]
+    along = "Excess nats per token along"
+    assert titles == [
+        *(f"{along} irreversibility at depth {depth}" for depth in DEPTHS),
+        *(f"{along} depth at irreversibility {level}" for level in LEVELS),
+    ]
+
+
+def test_a_long_name_leaves_room_for_the_level(tmp_path):
+    names = {"an-untied-arm-with-a-long-name": {}, "tied": {"model": {"tying": "in-out"}}}
+    study = load_study_records(make_chain_study(tmp_path, arms=names))
+    chart = study_page(study).charts()[0]
+    assert "an-untied-…, 0" in texts_in(chart.narrow)
 
 
 def test_a_study_with_one_seed_has_no_bands(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.analysis.fake_chains import make_chain_study
 from tests.analysis.fake_runs import values
 from tests.analysis.fake_studies import make_study
 from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding, published
@@ -40,6 +41,20 @@ def test_every_measure_has_a_chart_of_its_own(tmp_path):
     )
     names = {name.partition(".")[0] for name in read_report(tmp_path).pictures}
     assert names == {f"claim-3-{one}" for one in ("nats-per-word", "bits-per-byte", "gap-nats")}
+
+
+def test_a_claim_on_a_known_source_shows_the_excess_and_checks_the_instrument(tmp_path):
+    one = finding("higher", "nats_per_token", at={"irreversibility": 1.0, "depth": 0})
+    make_chain_study(tmp_path, changes={"claim": claim(one, number=5)})
+    report = read_report(tmp_path)
+    assert {f"claim-5-excess-1-1.{kind}" for kind in ("svg", "png", "vl.json")} <= set(
+        report.pictures
+    )
+    main = parse(report.html).all("main")[0]
+    text = main.text()
+    assert "Excess nats per token along irreversibility" in text
+    assert "can the untied model be the source?" in text and "0.60 %" in text
+    assert "at most 2 % at 3 of 3 points" in text
 
 
 def test_models_that_are_counted_stand_in_a_table(tmp_path):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.analysis.fake_runs import edit_json, make_run
+from tests.analysis.fake_translations import make_translation_study
 from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
 from tyro_cli.reporting.folders import read_report, write_report
@@ -34,6 +35,12 @@ def test_a_study_says_the_verdict_of_every_point(study_report):
         assert f"{levels}:" in verdict
     assert verdict.count("adjusted by Holm: p") == 4
     assert "No contrast changes its sign along a factor." in verdict
+
+
+def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):
+    main = parse(read_report(make_translation_study(tmp_path)).html).all("main")[0]
+    assert "Test BLEU, tied - untied: " in main.children[0].text()
+    assert "Translation contrasts of the study sizes against untied" in main.text()
 
 
 def test_every_part_is_there(run_report):

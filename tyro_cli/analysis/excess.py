@@ -24,6 +24,10 @@ SOURCE_COLUMNS = (
 )
 """What a study shows of the source at each of its points."""
 
+INSTRUMENT_SHARE = 0.02
+"""Most that the excess of an untied model may be, as a share of unigram entropy minus entropy rate,
+for its study to be one of tying: a model that cannot be the source says little of the tie."""
+
 EXPLANATION = (
     "Excess: nats a token above what the source of the text scores on the same tokens; share: of "
     "unigram entropy minus entropy rate, so that 100 % is a model that ignores its context"
@@ -49,6 +53,11 @@ def excess_values(result: CellResult, split: Split) -> dict[str, float | None]:
         "excess_share": excess / gap if gap > 0 else None,
         "excess_over_rate_nats": nats_per_token - known.entropy_rate_nats,
     }
+
+
+def excess_nats(result: CellResult) -> float | None:
+    """Return the excess on test at the best checkpoint; None without a known source."""
+    return excess_values(result, "test").get("excess_nats")
 
 
 def source_values(known: KnownEntropyRecord) -> dict[str, CellValue]:

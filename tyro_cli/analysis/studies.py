@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.analysis.contrasts import Contrast
+from tyro_cli.analysis.excess import known_entropy_of
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.statistics import holm_adjusted
 from tyro_cli.analysis.study_formats import (
@@ -23,6 +24,7 @@ from tyro_cli.analysis.study_formats import (
     ShardRecord,
     StudyManifest,
 )
+from tyro_cli.analysis.translation_tables import bleu_beside
 from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict
 from tyro_cli.config.grid import level_text
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
@@ -145,6 +147,18 @@ def studies_in(folder: Path) -> tuple[StudyRecords, ...]:
     return tuple(load_study_records(path) for path in found)
 
 
+def source_factors(study: StudyRecords) -> tuple[str, ...]:
+    """Return the factors that change the text, where the source of the text is known."""
+    results = (result for point in study.points for result in point.run.results())
+    if known_entropy_of(results) is None:
+        return ()
+    return tuple(
+        name
+        for name, factor in study.factors.items()
+        if any(key.startswith("data.synthetic") for key in factor.keys)
+    )
+
+
 def _in_order(factors: Mapping[str, FactorRecord]) -> dict[str, FactorRecord]:
     """Return the factors as the study file orders them; a JSON file sorts its keys."""
     return dict(sorted(factors.items(), key=lambda item: (item[1].order, item[0])))
@@ -228,7 +242,12 @@ def study_contrasts(study: StudyRecords, *, force: bool = False) -> tuple[StudyC
                 p=contrast.t_p,
                 equivalence_p=_equivalence_p(contrast, margin),
                 family=family,
-                verdict=verdict(contrast, margin, family=family),
+                verdict=verdict(
+                    contrast,
+                    margin,
+                    family=family,
+                    beside=bleu_beside(point.run, contrast.arm, contrast.baseline, force=force),
+                ),
             )
         )
     return tuple(contrasts)

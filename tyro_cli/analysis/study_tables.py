@@ -6,7 +6,9 @@ signatures differ between points is left out and said so, because its numbers wo
 each other.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -14,17 +16,35 @@ from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.excess import (
     EXCESS_COLUMNS,
     EXPLANATION,
+    INSTRUMENT_SHARE,
     SOURCE_COLUMNS,
+    excess_nats,
     known_entropy_of,
     source_values,
 )
+from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
-from tyro_cli.analysis.signatures import withheld_metrics
-from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.analysis.signatures import mixed_signatures, withheld_metrics
+from tyro_cli.analysis.studies import (
+    PointRun,
+    StudyContrast,
+    StudyRecords,
+    crossovers,
+    source_factors,
+)
+from tyro_cli.analysis.translation_tables import (
+    CONTRAST_COLUMNS,
+    NAMES,
+    SCORES,
+    Score,
+    contrast_row,
+    quality_contrast,
+)
 from tyro_cli.analysis.verdicts import decisive_contrast
 from tyro_cli.config.grid import level_text
+from tyro_cli.config.paths import value_at
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -44,14 +64,23 @@ def study_tables(
         force: Set numbers of different signature beside each other.
     """
     tables = [results_table(study, force=force), family_table(study, contrasts)]
+    if translates(study):
+        tables.append(quality_table(study, force=force))
     if has_search(study):
         tables.append(tuned_table(study, force=force))
+    if instrument := instrument_table(study):
+        tables.append(instrument)
     return {table.name: table for table in tables}
 
 
 def has_search(study: StudyRecords) -> bool:
     """Say whether the experiment of a study searches for learning rates."""
     return any(point.run.search is not None for point in study.points)
+
+
+def translates(study: StudyRecords) -> bool:
+    """Say whether the experiment of a study translates."""
+    return any(point.run.translates for point in study.points)
 
 
 def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
@@ -117,6 +146,10 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         for arm in study.manifest.arms:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
+    if translates(study):
+        scores, score_notes = _comparable_scores(results, force=force)
+        kept += [Column(score, NAMES[score], "number", 2) for score in scores]
+        notes += score_notes
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -192,6 +225,128 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
     )
 
 
+def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
+    """Return every contrast in BLEU and chrF on test, beside those in nats that decide.
+
+    Raises:
+        RunFolderError: Scores of one point have different signatures, and `force` is not set.
+    """
+    baseline = study.manifest.baseline
+    rows: list[Row] = []
+    notes = [
+        "Differences are arm - baseline on test at the best-valid checkpoint, higher is better, "
+        "with paired t intervals over seeds, not adjusted. They decide no verdict."
+    ]
+    for arm in study.manifest.arms:
+        for point, score in itertools.product(study.points, SCORES):
+            if arm == baseline:
+                continue
+            one = quality_contrast(point.run, arm, baseline, score, randomise=False, force=force)
+            rows.append(_levels(point.levels) | contrast_row(one, arm, baseline, score, "test"))
+            if one is not None and one.forced:
+                notes.append(f"{one.forced}.")
+    return Table(
+        "translation-contrasts",
+        f"Translation contrasts of the study {study.manifest.name} against {baseline}",
+        (
+            *_factor_columns(study),
+            Column("arm", "arm"),
+            Column("baseline", "baseline", on_screen=False),
+            Column("score", "score"),
+            *CONTRAST_COLUMNS,
+        ),
+        tuple(rows),
+        (*notes, *_missing_notes(study)),
+    )
+
+
+def instrument_table(study: StudyRecords) -> Table | None:
+    """Return what the deepest untied models lose to each known source; None without one."""
+    results = (result for point in study.points for result in point.run.results())
+    if known_entropy_of(results) is None:
+        return None
+    sources = source_factors(study)
+    by_source: dict[tuple[str, ...], list[_Untied]] = {}
+    for point in study.points:
+        source = tuple(level_text(point.levels[name]) for name in sources)
+        for arm in study.manifest.arms:
+            record = point.run.manifest.arms[arm]
+            if record.ledger.tying == "none":
+                layers = value_at(record.settings, "model.num_layers")
+                one = _Untied(point, arm, layers if isinstance(layers, int) else 0)
+                by_source.setdefault(source, []).append(one)
+    deepest = [
+        one
+        for models in by_source.values()
+        for one in models
+        if one.layers == max(other.layers for other in models)
+    ]
+    if not deepest:
+        return None
+    rows = [_instrument_row(one) for one in deepest]
+    held = sum(row["holds"] == "yes" for row in rows)
+    return Table(
+        "instrument",
+        f"Instrument of the study {study.manifest.name}: can the untied model be the source?",
+        (
+            *_factor_columns(study),
+            Column("arm", "arm"),
+            Column("layers", "layers", "integer"),
+            Column("cells", "cells"),
+            Column("room_nats", "unigram - rate", "number"),
+            Column("excesses", "excess by seed", "signed_numbers"),
+            Column("excess_nats", "mean", "signed"),
+            Column("most_nats", "at most", "number"),
+            Column("share", "share", "percent", 2),
+            Column("holds", f"share at most {100 * INSTRUMENT_SHARE:g} %"),
+        ),
+        tuple(rows),
+        (
+            "Excess of the deepest untied model on test at the best-valid checkpoint, in nats per "
+            "token, and its mean over seeds as a share of (unigram entropy - entropy rate). Where "
+            "that is small the model can be the source, so that what a tied model loses beyond it "
+            f"is due to the tie. It is at most {100 * INSTRUMENT_SHARE:g} % at {held} of "
+            f"{len(rows)} points.",
+            *_missing_notes(study),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Untied:
+    """An untied arm at one point, and its number of layers."""
+
+    point: PointRun
+    arm: str
+    layers: int
+
+
+def _instrument_row(one: _Untied) -> Row:
+    cells = tuple(one.point.run.cells_of(one.arm))
+    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
+    excesses = tuple(excess for result in done if (excess := excess_nats(result)) is not None)
+    row: dict[str, CellValue] = {
+        **_levels(one.point.levels),
+        "arm": one.arm,
+        "layers": one.layers,
+        "cells": f"{len(done)}/{len(cells)}",
+        "holds": "not run",
+    }
+    known = known_entropy_of(done)
+    if known is None or not excesses:
+        return row
+    room = known.unigram_entropy_nats - known.entropy_rate_nats
+    mean = fmean(excesses)
+    return row | {
+        "room_nats": room,
+        "excesses": excesses,
+        "excess_nats": mean,
+        "most_nats": INSTRUMENT_SHARE * room,
+        "share": mean / room if room > 0 else None,
+        "holds": "yes" if mean <= INSTRUMENT_SHARE * room else "no",
+    }
+
+
 def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
     return tuple(Column(f"level {name}", name) for name in study.factors)
 
@@ -226,9 +381,35 @@ def _result_row(
     if (known := known_entropy_of(done)) is not None:
         row |= source_values(known)
         row |= {column.key: test[column.key] for column in EXCESS_COLUMNS if column.key in test}
+    qualities = [result.quality["test"] for result in done if result.quality is not None]
+    if qualities:
+        row |= {score: fmean(getattr(one, score) for one in qualities) for score in SCORES}
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row
+
+
+def _comparable_scores(
+    results: Mapping[str, CellResult], *, force: bool
+) -> tuple[list[Score], list[str]]:
+    """Return the scores of translations that may stand in one column, and a note on the others."""
+    kept: list[Score] = []
+    notes = []
+    for score in SCORES:
+        # The score of copying tells other sentences apart, which sacrebleu's line does not hold.
+        lines = {
+            label: f"{one.signatures.get(score, '')}|copying:{getattr(one, f'copy_{score}'):.4f}"
+            for label, result in results.items()
+            if result.quality is not None
+            for one in (result.quality["test"],)
+        }
+        difference = mixed_signatures(lines)
+        if difference:
+            said = "Forced" if force else "Left out"
+            notes.append(f"{said}: {score} does not compare between points: {difference}.")
+        if force or not difference:
+            kept.append(score)
+    return kept, notes
 
 
 def _contrast_row(one: StudyContrast) -> Row:

@@ -22,6 +22,15 @@ Score = Literal["bleu", "chrf"]
 SCORES: tuple[Score, ...] = ("bleu", "chrf")
 NAMES: dict[Score, str] = {"bleu": "BLEU", "chrf": "chrF"}
 
+CONTRAST_COLUMNS = (
+    Column("seeds", "seeds", on_screen=False),
+    Column("arm_values", "arm by seed", "numbers", 2, on_screen=False),
+    Column("baseline_values", "baseline by seed", "numbers", 2, on_screen=False),
+    Column("differences", "difference by seed", "signed_numbers", 2),
+    Column("mean", "mean", "signed", 2),
+    Column("interval_95", "95 % interval", "interval", 2),
+)
+
 
 @dataclass(frozen=True)
 class QualityContrast:
@@ -34,7 +43,7 @@ class QualityContrast:
         arm_values: The arm's score at each seed.
         baseline_values: The baseline's.
         randomisation_ps: For BLEU, the p of exchanging sentences at each seed; None where the
-            counts were not kept.
+            counts were not kept, or it was not asked for.
         forced: Warning that the values have different signatures, or "".
     """
 
@@ -65,9 +74,19 @@ def quality_contrast(
     score: Score,
     split: Split = "test",
     *,
+    randomise: bool = True,
     force: bool = False,
 ) -> QualityContrast | None:
     """Set a score of an arm against the baseline's; None without a verified pair.
+
+    Args:
+        run: The records.
+        arm: The arm that comes first in the difference.
+        baseline: The arm it is set against.
+        score: Which of the two.
+        split: The split that was translated.
+        randomise: Whether to exchange sentences at each seed, which takes a while.
+        force: Compare values of different signature.
 
     Raises:
         RunFolderError: The values have different signatures, and `force` is not set.
@@ -89,7 +108,7 @@ def quality_contrast(
         arm_values=tuple(getattr(first, score) for first, _ in pairs),
         baseline_values=tuple(getattr(second, score) for _, second in pairs),
         randomisation_ps=_randomisation(run, arm, baseline, seeds, split)
-        if score == "bleu"
+        if score == "bleu" and randomise
         else None,
         forced=refuse_mixed_signatures(f"{split} {score}", signatures, force=force),
     )
@@ -103,7 +122,7 @@ def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False
     """
     one = None
     if run.translates:
-        one = quality_contrast(run, arm, baseline, "bleu", force=force)
+        one = quality_contrast(run, arm, baseline, "bleu", randomise=False, force=force)
     if one is None:
         return ""
     mean = fmean(one.differences)
@@ -111,8 +130,8 @@ def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False
     if one.interval is not None:
         low, high = one.interval.low, one.interval.high
         sentence += f", 95 % interval [{low:+.2f}, {high:+.2f}] over {len(one.seeds)} seeds"
-    elif one.randomisation_ps is not None:
-        sentence += f" at seed {one.seeds[0]} (randomisation p {one.randomisation_ps[0]:.4f})"
+    elif (ps := _randomisation(run, arm, baseline, one.seeds, "test")) is not None:
+        sentence += f" at seed {one.seeds[0]} (randomisation p {ps[0]:.4f})"
     return f"{sentence}; higher is better, and it decides nothing."
 
 
@@ -169,7 +188,10 @@ def quality_contrast_table(
         for score in SCORES:
             for split in SPLITS:
                 one = quality_contrast(run, arm, against, score, split, force=force)
-                rows.append(_contrast_row(one, arm, against, score, split))
+                row = contrast_row(one, arm, against, score, split)
+                if one is not None and score == "bleu":
+                    row["randomisation_ps"] = one.randomisation_ps
+                rows.append(row)
                 if one is not None and one.forced:
                     notes.append(f"{one.forced}.")
     return Table(
@@ -180,12 +202,7 @@ def quality_contrast_table(
             Column("baseline", "baseline", on_screen=False),
             Column("score", "score"),
             Column("split", "split"),
-            Column("seeds", "seeds", on_screen=False),
-            Column("arm_values", "arm by seed", "numbers", 2, on_screen=False),
-            Column("baseline_values", "baseline by seed", "numbers", 2, on_screen=False),
-            Column("differences", "difference by seed", "signed_numbers", 2),
-            Column("mean", "mean", "signed", 2),
-            Column("interval_95", "95 % interval", "interval", 2),
+            *CONTRAST_COLUMNS,
             Column("randomisation_ps", "randomisation p by seed", "numbers"),
             Column("pairs_won", "pairs won"),
         ),
@@ -239,9 +256,10 @@ def _mean_row(arm: str, split: Split, cells: tuple[CellRecord, ...]) -> Row:
     return row | {name: fmean(getattr(one, name) for one in done) for name in names}
 
 
-def _contrast_row(
+def contrast_row(
     one: QualityContrast | None, arm: str, baseline: str, score: Score, split: Split
-) -> Row:
+) -> dict[str, CellValue]:
+    """Return what both tables of contrasts show of one; without a pair only what was planned."""
     row: dict[str, CellValue] = {
         "arm": arm,
         "baseline": baseline,
@@ -251,7 +269,7 @@ def _contrast_row(
     if one is None:
         return row
     won = sum(difference > 0 for difference in one.differences)
-    row |= {
+    return row | {
         "seeds": ", ".join(str(seed) for seed in one.seeds),
         "arm_values": one.arm_values,
         "baseline_values": one.baseline_values,
@@ -260,9 +278,6 @@ def _contrast_row(
         "interval_95": (one.interval.low, one.interval.high) if one.interval else None,
         "pairs_won": f"{won}/{len(one.seeds)}",
     }
-    if score == "bleu":
-        row["randomisation_ps"] = one.randomisation_ps
-    return row
 
 
 def _signature_notes(run: RunRecords) -> list[str]:

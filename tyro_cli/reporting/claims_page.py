@@ -19,6 +19,7 @@ from tyro_cli.analysis.claim_tables import (
 )
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
 from tyro_cli.analysis.studies import StudyRecords
+from tyro_cli.analysis.study_tables import instrument_table
 from tyro_cli.reporting.contents import (
     Block,
     CodeBlock,
@@ -40,6 +41,8 @@ from tyro_cli.reporting.provenance import (
     recorded_command,
 )
 from tyro_cli.reporting.run_page import chart_blocks
+from tyro_cli.reporting.study_charts import excess_charts
+from tyro_cli.reporting.views import arm_views
 
 HOW_TO_READ = (
     "Weight tying lets one matrix serve as the input embedding and as the output softmax matrix of "
@@ -134,6 +137,12 @@ def _section(one: ClaimResult) -> Section:
         TableBlock(findings_table(one)),
         *map(TableBlock, counted_tables(one)),
     ]
+    for place, study in enumerate(one.studies, start=1):
+        arms = arm_views(tuple(study.manifest.arms), study.manifest.baseline)
+        name = f"claim-{one.claim.number}-excess-{place}"
+        blocks += chart_blocks(*excess_charts(study, arms, name))
+        if instrument := instrument_table(study):
+            blocks.append(TableBlock(instrument))
     return Section(f"claim-{one.claim.number}", f"Claim {one.claim.number}", tuple(blocks))
 
 

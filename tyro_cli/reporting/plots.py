@@ -119,9 +119,17 @@ class Plot:
         """Return how far right of the left edge of the plotted part a value lies."""
         return self.frame.inner_width * (value - self.x.low) / (self.x.high - self.x.low)
 
-    def lines(self, values: Values, colour: Colour, *, width: float, opacity: float = 1.0) -> None:
+    def lines(
+        self,
+        values: Values,
+        colour: Colour,
+        *,
+        width: float,
+        opacity: float = 1.0,
+        dash: Sequence[int] = (),
+    ) -> None:
         """Draw one line through the rows of each `series`."""
-        mark = {
+        mark: Specification = {
             "type": "line",
             "stroke": colour.light,
             "strokeWidth": width,
@@ -129,6 +137,8 @@ class Plot:
             "strokeJoin": "round",
             "strokeCap": "round",
         }
+        if dash:
+            mark["strokeDash"] = list(dash)
         self._add(mark, values, detail={"field": "series", "type": "nominal"})
 
     def band(self, values: Values, colour: Colour, *, opacity: float = 0.16) -> None:

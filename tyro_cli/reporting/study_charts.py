@@ -6,17 +6,17 @@ seeds; they say nothing of the paired contrast, which has a plot of its own.
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.contrasts import METRICS
-from tyro_cli.analysis.formats import Metric
+from tyro_cli.analysis.excess import excess_nats
+from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
-from tyro_cli.analysis.statistics import Interval, paired_t_interval
-from tyro_cli.analysis.studies import PointRun, StudyRecords
+from tyro_cli.analysis.studies import PointRun, StudyRecords, source_factors
 from tyro_cli.config.grid import level_text
+from tyro_cli.reporting.factor_chart import LABEL_GAP, FactorLine, LevelValues, factor_chart
 from tyro_cli.reporting.palette import MUTED, RULE
 from tyro_cli.reporting.plots import (
     NARROW,
@@ -30,32 +30,11 @@ from tyro_cli.reporting.plots import (
     shortened,
     spread,
 )
-from tyro_cli.reporting.views import METRIC_UNITS, ArmView
+from tyro_cli.reporting.views import LABEL_CHARACTERS, METRIC_UNITS, ArmView
 
-LABEL_GAP = 15
 MOST_POINT_LABELS = 8
 PREFERRED: tuple[Metric, ...] = ("bits_per_byte", "nats_per_word", "nats_per_token")
 """Which metric to draw: the first that was computed in one way at every point."""
-
-
-@dataclass(frozen=True)
-class LevelValues:
-    """What one arm reached at one point: its values by seed, their mean and its interval."""
-
-    arm: ArmView
-    level: int
-    values: tuple[tuple[int, float], ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return fmean(value for _, value in self.values)
-
-    @property
-    def interval(self) -> Interval | None:
-        """The 95 % t interval of the mean, or None below two seeds."""
-        values = [value for _, value in self.values]
-        return paired_t_interval(values) if len(values) > 1 else None
 
 
 def comparable_metric(study: StudyRecords, *, force: bool = False) -> Metric | None:
@@ -77,175 +56,136 @@ def comparable_metric(study: StudyRecords, *, force: bool = False) -> Metric | N
     return None
 
 
-def levels_in_words(point: PointRun, without: str = "") -> str:
-    """Return the levels of a point, `vocabulary 512, data 0.1`, leaving out one factor."""
+def levels_in_words(point: PointRun, *without: str) -> str:
+    """Return the levels of a point, `vocabulary 512, data 0.1`, leaving out some factors."""
     return ", ".join(
-        f"{name} {level_text(level)}" for name, level in point.levels.items() if name != without
+        f"{name} {level_text(level)}" for name, level in point.levels.items() if name not in without
     )
 
 
-def arm_values(point: PointRun, arm: str, metric: Metric) -> tuple[tuple[int, float], ...]:
-    """Return (seed, test value) of every cell of an arm that is done."""
+def arm_values(
+    point: PointRun, arm: str, value: Callable[[CellResult], float | None]
+) -> tuple[tuple[int, float], ...]:
+    """Return (seed, value) of every cell of an arm that is done and has the value."""
     found = (
-        (cell.seed, getattr(cell.result.scores("test", "best"), metric))
+        (cell.seed, value(cell.result))
         for cell in point.run.cells_of(arm)
         if cell.status == "done" and cell.result is not None
     )
-    return tuple((seed, value) for seed, value in found if value is not None)
+    return tuple((seed, one) for seed, one in found if one is not None)
+
+
+def on_test(metric: Metric) -> Callable[[CellResult], float | None]:
+    """Return what reads a metric on test at the best-valid checkpoint."""
+    return lambda result: getattr(result.scores("test", "best"), metric)
+
+
+def along(
+    study: StudyRecords,
+    factor: str,
+    points: Sequence[PointRun],
+    arm: ArmView,
+    value: Callable[[CellResult], float | None],
+) -> tuple[LevelValues, ...]:
+    """Return what an arm reached at points that differ in one factor, by level."""
+    levels = study.factors[factor].levels
+    found = [
+        LevelValues(levels.index(point.levels[factor]), values)
+        for point in points
+        if (values := arm_values(point, arm.name, value))
+    ]
+    return tuple(sorted(found, key=lambda one: one.level))
 
 
 def factor_charts(study: StudyRecords, arms: Sequence[ArmView], metric: Metric) -> list[Chart]:
     """Return, for each factor with several levels, a chart a combination of the others."""
     charts = []
     for number, (factor, record) in enumerate(study.factors.items(), start=1):
-        lines: dict[str, list[LevelValues]] = {}
+        by_elsewhere: dict[str, list[PointRun]] = {}
         for point in study.points:
-            for arm in arms:
-                values = arm_values(point, arm.name, metric)
-                if values:
-                    level = record.levels.index(point.levels[factor])
-                    one = LevelValues(arm, level, values)
-                    lines.setdefault(levels_in_words(point, factor), []).append(one)
-        several = {
-            elsewhere: line
-            for elsewhere, line in lines.items()
-            if len({one.level for one in line}) > 1
-        }
-        bounds = [bound for line in several.values() for one in line for bound in _bounds(one)]
-        for place, (elsewhere, line) in enumerate(several.items(), start=1):
+            by_elsewhere.setdefault(levels_in_words(point, factor), []).append(point)
+        several: dict[str, list[FactorLine]] = {}
+        for elsewhere, points in by_elsewhere.items():
+            lines = [
+                FactorLine(arm, along(study, factor, points, arm, on_test(metric)), arm.label)
+                for arm in arms
+            ]
+            if len({one.level for line in lines for one in line.levels}) > 1:
+                several[elsewhere] = lines
+        bounds = [bound for lines in several.values() for line in lines for bound in line.bounds]
+        for place, (elsewhere, lines) in enumerate(several.items(), start=1):
             charts.append(
-                _factor_chart(
-                    f"factor-{number}-{place}",
-                    factor,
-                    [level_text(level) for level in record.levels],
-                    elsewhere,
-                    arms,
-                    line,
-                    METRIC_UNITS[metric],
-                    domain(bounds),
+                factor_chart(
+                    lines,
+                    name=f"factor-{number}-{place}",
+                    factor=factor,
+                    levels=[level_text(level) for level in record.levels],
+                    unit=METRIC_UNITS[metric],
+                    limits=domain(bounds),
+                    elsewhere=elsewhere,
                 )
             )
     return charts
 
 
-def _bounds(one: LevelValues) -> list[float]:
-    interval = one.interval
-    values = [value for _, value in one.values]
-    return [*values, interval.low, interval.high] if interval else values
+def excess_charts(
+    study: StudyRecords, arms: Sequence[ArmView], name: str = "excess"
+) -> list[Chart]:
+    """Return a chart of the excess along each factor of a known source; none without one.
 
+    Excesses compare though the texts of the levels differ, so that lines at all levels of the
+    other factors, such as the number of layers, stand in one chart.
 
-def _factor_chart(
-    name: str,
-    factor: str,
-    levels: Sequence[str],
-    elsewhere: str,
-    arms: Sequence[ArmView],
-    line: Sequence[LevelValues],
-    unit: str,
-    limits: tuple[float, float],
-) -> Chart:
-    by_arm = {
-        arm.name: sorted((one for one in line if one.arm == arm), key=lambda one: one.level)
-        for arm in arms
-    }
-    last = len(levels) - 1
-
-    def draw(width: int) -> Specification:
-        plot = Plot(
-            Frame(width, 310, right=78, bottom=52),
-            Scale(-0.15, last + 0.15),
-            Scale(*limits, f"test {unit}"),
-        )
-        ends: list[tuple[LevelValues, float]] = []
-        for arm in arms:
-            present = by_arm[arm.name]
-            band = [
-                {"x": one.level, "y": interval.low, "y2": interval.high}
-                for one in present
-                if (interval := one.interval) is not None
+    Args:
+        study: The records.
+        arms: How the arms are drawn.
+        name: What the names of the charts begin with.
+    """
+    sources = source_factors(study)
+    others = [factor for factor in study.factors if factor not in sources]
+    charts: list[Chart] = []
+    for factor in sources:
+        levels = study.factors[factor].levels
+        by_elsewhere: dict[str, dict[tuple[str, ...], list[PointRun]]] = {}
+        for point in study.points:
+            elsewhere = levels_in_words(point, factor, *others)
+            other = tuple(level_text(point.levels[one]) for one in others)
+            by_elsewhere.setdefault(elsewhere, {}).setdefault(other, []).append(point)
+        for elsewhere, by_other in by_elsewhere.items():
+            lines = [
+                FactorLine(
+                    arm,
+                    along(study, factor, points, arm, excess_nats),
+                    label=_label(arm, other),
+                    elsewhere=levels_in_words(points[0], *sources),
+                    dash=dash,
+                )
+                for arm in arms
+                for dash, (other, points) in enumerate(by_other.items())
             ]
-            plot.band(band if len(band) > 1 else [], arm.colour)
-            means: Values = [{"x": one.level, "y": one.mean, "series": arm.name} for one in present]
-            plot.lines(means, arm.colour, width=2.25)
-            thin = [
-                {
-                    "x": one.level,
-                    "y": value,
-                    "tip": f"{arm.name}, {factor} {levels[one.level]}, seed {seed}: {value:.4f}",
-                }
-                for one in present
-                for seed, value in one.values
-            ]
-            plot.points(thin, arm.colour, shape=arm.shape, size=26, opacity=0.45)
-            bold = [
-                {"x": one.level, "y": one.mean, "tip": _in_words(one, factor, levels, unit)}
-                for one in present
-            ]
-            plot.points(bold, arm.colour, shape=arm.shape, size=80)
-            if present:
-                ends.append((present[-1], plot.pixels_y(present[-1].mean)))
-        places = spread([pixels for _, pixels in ends], LABEL_GAP, 0, plot.frame.inner_height)
-        for (one, _), pixels in zip(ends, places, strict=True):
-            label = {"x": last + 0.15, "y": plot.value_at_y(pixels), "text": one.arm.label}
-            plot.text([label], one.arm.colour, dx=4, bold=True)
-        ticks: Values = [
-            {"x": place, "y": limits[0], "text": shortened(level, 34 // len(levels) + 2)}
-            for place, level in enumerate(levels)
-        ]
-        plot.text(ticks, MUTED, align="center", baseline="top", dy=8)
-        title = {"x": last / 2, "y": limits[0], "text": shortened(factor, 40)}
-        plot.text([title], MUTED, align="center", baseline="top", dy=26)
-        return plot.build()
-
-    at = f" at {elsewhere}" if elsewhere else ""
-    rows: list[Row] = [
-        {
-            "level": levels[one.level],
-            "arm": arm,
-            "values": tuple(value for _, value in one.values),
-            "mean": one.mean,
-            "interval": None if one.interval is None else (one.interval.low, one.interval.high),
-        }
-        for arm, present in by_arm.items()
-        for one in present
-    ]
-    with_band = any(one.interval for one in line)
-    return Chart(
-        name=name,
-        title=f"{unit[0].upper()}{unit[1:]} along {factor}{at}",
-        caption="Large marks are means, small ones seeds."
-        + (
-            " Bands are 95 % t intervals of each arm's own mean; whether the arms differ is said "
-            "by the paired contrasts."
-            if with_band
-            else " One seed a point: there is no interval."
-        ),
-        description=f"Mean test {unit} by level of {factor}{at}. "
-        + "; ".join(
-            _in_words(one, factor, levels, unit) for present in by_arm.values() for one in present
-        )
-        + ".",
-        narrow=draw(NARROW),
-        wide=None,
-        data=Table(
-            f"{name}-data",
-            f"Test {unit} by {factor}{at}",
-            (
-                Column("level", factor),
-                Column("arm", "arm"),
-                Column("values", "by seed", "numbers"),
-                Column("mean", "mean", "number"),
-                Column("interval", "95 % interval of the mean", "interval"),
-            ),
-            tuple(rows),
-        ),
-    )
+            bounds = [bound for line in lines for bound in line.bounds]
+            if len({one.level for line in lines for one in line.levels}) > 1:
+                named = f"Lines are named by arm and {' and '.join(others)}. " if others else ""
+                charts.append(
+                    factor_chart(
+                        lines,
+                        name=f"{name}-{len(charts) + 1}",
+                        factor=factor,
+                        levels=[level_text(level) for level in levels],
+                        unit="excess nats per token",
+                        limits=domain([0.0, *bounds]),
+                        elsewhere=elsewhere,
+                        reading=f"{named}0 is what the source of the text itself scores.",
+                        wide=True,
+                    )
+                )
+    return charts
 
 
-def _in_words(one: LevelValues, factor: str, levels: Sequence[str], unit: str) -> str:
-    interval = one.interval
-    band = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
-    return f"{one.arm.name}, {factor} {levels[one.level]}: {one.mean:.4f}{band} {unit}"
+def _label(arm: ArmView, other: tuple[str, ...]) -> str:
+    """Return `tied, 0`: however long the names are, some of both is left."""
+    levels = shortened("".join(f", {level}" for level in other), LABEL_CHARACTERS // 2)
+    return shortened(arm.name, LABEL_CHARACTERS - len(levels)) + levels
 
 
 def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metric) -> Chart | None:
@@ -253,7 +193,7 @@ def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metri
     unit = METRIC_UNITS[metric]
     placed: list[tuple[PointRun, ArmView, int, float]] = []
     for point, arm in itertools.product(study.points, arms):
-        values = arm_values(point, arm.name, metric)
+        values = arm_values(point, arm.name, on_test(metric))
         if values:
             total = point.run.manifest.arms[arm.name].ledger.total
             placed.append((point, arm, total, fmean(value for _, value in values)))

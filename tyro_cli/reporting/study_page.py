@@ -15,7 +15,15 @@ from tyro_cli.analysis.perplexity_tables import perplexity_table
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import trial_table
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
-from tyro_cli.analysis.study_tables import family_table, has_search, results_table, tuned_table
+from tyro_cli.analysis.study_tables import (
+    family_table,
+    has_search,
+    instrument_table,
+    quality_table,
+    results_table,
+    translates,
+    tuned_table,
+)
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
 from tyro_cli.config.grid import level_text
@@ -56,6 +64,7 @@ from tyro_cli.reporting.run_page import (
 )
 from tyro_cli.reporting.study_charts import (
     comparable_metric,
+    excess_charts,
     factor_charts,
     levels_in_words,
     study_size_chart,
@@ -93,6 +102,8 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
     contrasts = study_contrasts(study, force=force)
     metric = comparable_metric(study, force=force)
     along = factor_charts(study, arms, metric) if metric else []
+    excess = excess_charts(study, arms)
+    instrument = instrument_table(study)
     size = study_size_chart(study, arms, metric) if metric else None
     sections = [
         Section(
@@ -100,8 +111,10 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             "Along the factors",
             (
                 *chart_blocks(*along),
-                *(() if metric else (TextBlock((NOT_COMPARABLE,)),)),
+                *chart_blocks(*excess),
+                *(() if metric or excess else (TextBlock((NOT_COMPARABLE,)),)),
                 TableBlock(results_table(study, force=force)),
+                *([TableBlock(instrument)] if instrument else []),
             ),
         ),
         Section(
@@ -110,6 +123,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             (
                 *chart_blocks(*_forests(study, arms, contrasts)),
                 TableBlock(family_table(study, contrasts)),
+                *([TableBlock(quality_table(study, force=force))] if translates(study) else []),
                 *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
             ),
         ),
