@@ -230,7 +230,7 @@ def _show_study(folder: Path, *, as_json: bool) -> None:
         point.run.folder.name: [cell.status for cell in point.run.cells.values()]
         for point in study.points
     }
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "levels": dict(point.levels),
             "run": point.run,
