@@ -1,11 +1,13 @@
 """The tables of studies: what is left out, how levels are written, and names that mean harm."""
 
 import json
+import math
 
 from tests.analysis.fake_runs import values
 from tests.analysis.fake_studies import make_study, tables_of
-from tests.analysis.test_studies import TIED, UNTIED, study_on
+from tests.analysis.test_studies import NOISY, TIED, UNTIED, study_on
 from tyro_cli.analysis.rendering import RENDERERS, to_plain
+from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import load_study_records
 
 
@@ -89,3 +91,14 @@ def test_hostile_levels_change_no_table(tmp_path):
         assert list(dict.fromkeys(row["level <i>"] for row in record["rows"])) == HOSTILE
         for text in (markdown, latex, to_plain(table)):
             assert "\x1b" not in text
+
+
+def test_seeds_needed_stand_where_one_cannot_tell_and_nowhere_else(tmp_path):
+    edge = [0.0097, 0.0098, 0.0099]  # cannot tell in a family of so many, narrow as it is
+    table = tables_of(study_on(tmp_path, TIED, NOISY, edge, edge))["contrasts"]
+    better, open_, *narrow = table.rows
+    assert (better["verdict"], open_["verdict"]) == ("tied better", "cannot tell")
+    assert better.get("seeds_needed") is None
+    assert all(row.get("seeds_needed") is None for row in narrow)
+    assert open_["seeds_needed"] == seeds_needed(NOISY, math.log1p(0.01))
+    assert any(note.startswith("Seeds needed, where one cannot tell: ") for note in table.notes)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shutil
 import time
 
 import pytest
 
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
+from tests.analysis.fake_studies import make_study
 from tests.folders import snapshot
 from tyro_cli.cli.run_folders import age_in_words
 from tyro_cli.storage.locks import owned
@@ -115,3 +118,49 @@ def test_the_newest_come_first(wtie, root):
     os.utime(root / "half-2" / "manifest.json", (later, later))
     listed = json.loads(wtie("runs", "ls", "--json").stdout)
     assert listed[0]["name"] == "half-2"
+
+
+@pytest.fixture
+def study(root):
+    """A study of two points, of which one run is there."""
+    folder = make_study(root, {(512,): NATS_PER_WORD, (1024,): NATS_PER_WORD})
+    shutil.rmtree(root / "tiny-00000001")
+    return folder
+
+
+def test_show_of_a_study_says_where_its_cells_lie(wtie, root, study):
+    wtie("runs", "tag", study, "paper")
+    result = wtie("runs", "show", study)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for line in (
+        f"study: {study}",
+        "tags: paper",
+        "command: wtie sweep",
+        "factor vocabulary: data.vocabulary at 512, 1024",
+        "seeds: 0, 1, 2",
+        f"point vocabulary 512: {root / 'tiny-00000000'}, 6 done",
+        f"point vocabulary 1024: {root / 'tiny-00000001'}, not there yet",
+        "verdict at vocabulary 512, tied: tied better",
+    ):
+        assert f"{line}\n" in result.stdout
+    assert " B, written just now\n" in result.stdout
+    record = json.loads(wtie("runs", "show", study, "--json").stdout)
+    assert (record["kind"], record["tags"]) == ("study", ["paper"])
+    assert [point["cells"] for point in record["points"]] == [{"done": 6}, {}]
+
+
+def test_what_asks_for_a_run_does_not_call_a_study_damaged(wtie, study):
+    result = wtie("runs", "verify", study)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is the folder of a study, not of a run" in result.stderr
+    assert f"wtie runs show {study}" in result.stderr
+
+
+def test_sizes_and_ages_are_readable_wherever_they_stand(wtie, root):
+    hours_ago = time.time() - 7300
+    os.utime(root / "good-1" / "manifest.json", (hours_ago, hours_ago))
+    size = r"\d+\.\d KiB, 2 h old\n"
+    assert re.search(
+        f"good-1: run, {size}", wtie("runs", "rm", root / "good-1", "--dry-run").stdout
+    )
+    assert re.search(f"good-1\n{size}", wtie("runs", "show", root / "good-1").stdout)

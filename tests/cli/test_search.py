@@ -185,6 +185,17 @@ def test_a_cell_of_the_search_that_is_missing_is_said_and_trained_again(
     assert changed == {folder.relative_to(trained).joinpath("result.json").as_posix()}
 
 
+def test_a_record_of_another_cell_is_kept_and_its_cell_trained_again(trained, train):
+    mine, other = (trained / arm / "seed-0" / "result.json" for arm in ("tied", "untied"))
+    before, foreign = mine.read_bytes(), other.read_bytes()
+    mine.write_bytes(foreign)
+    said = train(GRID)
+    assert said.exit_code == 0
+    assert "belongs to another cell; it is kept as result.json.old-1" in flat(said.stderr)
+    assert mine.read_bytes() == before
+    assert mine.with_name("result.json.old-1").read_bytes() == foreign
+
+
 def test_a_higher_rate_in_the_grid_trains_only_what_it_adds(trained, train, here):
     here.batches.clear()
     shown = train(GRID.replace("3e-2]", "3e-2, 1e-1]"))
@@ -303,3 +314,11 @@ def test_a_study_searches_at_every_point_and_shows_whether_signs_survive(
     again = wtie(*words, "--retry-failed")
     assert again.exit_code == 0
     assert "nothing to do" in again.stderr
+    damaged = sorted((tmp_path / "runs").glob("*/tied/seed-0/result.json"))[0]
+    before = damaged.read_bytes()
+    damaged.write_text("{")
+    mended = wtie(*words)
+    assert mended.exit_code == 0
+    assert "is damaged or belongs to another cell; it is kept as" in flat(mended.stderr)
+    assert damaged.read_bytes() == before
+    assert damaged.with_name("result.json.old-1").read_text() == "{"

@@ -290,6 +290,11 @@ def read_manifest(folder: Path) -> Manifest:
         RunFolderError: The folder is not a run folder.
         DamagedRecord: The manifest does not say what it must.
     """
+    if (folder / "study.yaml").is_file():
+        raise RunFolderError(
+            f"{folder} is the folder of a study, not of a run",
+            f"name one of its runs, which lie beside it; `wtie runs show {folder}` names them",
+        )
     path = folder / "manifest.json"
     if not path.is_file():
         raise RunFolderError(

@@ -39,7 +39,7 @@ def cell_text(column: Column, row: Row) -> str:
     if isinstance(value, str):
         return value
     if column.kind == "bytes":
-        return _bytes_in_words(value)
+        return bytes_in_words(value)
     specifications = {
         "integer": ",d",
         "signed_integer": "+,d",
@@ -233,7 +233,8 @@ def _fitting_columns(table: Table, width: int) -> list[tuple[Column, ...]]:
     return [*groups, (*keys, *group)]
 
 
-def _bytes_in_words(number: float) -> str:
+def bytes_in_words(number: float) -> str:
+    """Return a size in the largest unit that fits, as `21.3 KiB`."""
     value, unit = float(number), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(value) < 1024 or unit == "TiB":

@@ -7,6 +7,7 @@ each other.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -27,6 +28,7 @@ from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import mixed_signatures, withheld_metrics
+from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import (
     PointRun,
     StudyContrast,
@@ -42,7 +44,7 @@ from tyro_cli.analysis.translation_tables import (
     contrast_row,
     quality_contrast,
 )
-from tyro_cli.analysis.verdicts import decisive_contrast
+from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
 from tyro_cli.config.grid import level_text
 from tyro_cli.config.paths import value_at
 
@@ -196,6 +198,12 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
         "`equivalent` the adjusted equivalence p at most .05. A planned contrast that has no p, "
         "or a diverged pair, counts in its family as p = 1."
     )
+    if any(one.verdict.kind == "cannot-tell" for one in contrasts):
+        notes.append(
+            "Seeds needed, where one cannot tell: how many seeds in all would bring the half-width "
+            f"of the interval to the margin of {margin_in_words(study.manifest.margin)}, by the "
+            "upper 80 % bound of the spread; left empty where it is that narrow already."
+        )
     extended = [one for one in contrasts if one.verdict.extended]
     if extended:
         notes.append(f"Extended after looking: {len(extended)} of {len(contrasts)} contrasts.")
@@ -218,9 +226,10 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
             Column("equivalence_p_holm", "equiv. p, Holm", "number"),
             Column("family", "family", "integer", on_screen=False),
             Column("pairs_verified", "pairs verified", on_screen=False),
+            Column("seeds_needed", "seeds needed", "integer"),
             Column("verdict", "verdict"),
         ),
-        tuple(_contrast_row(one) for one in contrasts),
+        tuple(_contrast_row(one, study.manifest.margin) for one in contrasts),
         (*notes, *_missing_notes(study)),
     )
 
@@ -412,7 +421,7 @@ def _comparable_scores(
     return kept, notes
 
 
-def _contrast_row(one: StudyContrast) -> Row:
+def _contrast_row(one: StudyContrast, margin: float) -> Row:
     contrast = one.contrast
     row: dict[str, CellValue] = {
         **_levels(one.levels),
@@ -430,6 +439,9 @@ def _contrast_row(one: StudyContrast) -> Row:
         "mean": contrast.mean,
         "perplexity_ratio": contrast.perplexity_ratio,
     }
+    if one.verdict.kind == "cannot-tell":
+        needed = seeds_needed(contrast.differences, math.log1p(margin))
+        row["seeds_needed"] = needed if needed > len(contrast.seeds) else None
     interval_95, interval_90 = contrast.interval(0.95), contrast.interval(0.90)
     if interval_95 is None or interval_90 is None:
         return row

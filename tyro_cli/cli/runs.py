@@ -6,6 +6,7 @@ else here changes a record.
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from tyro_cli.cli.run_folders import (
     change_tags,
     check_removable,
     fits,
+    is_study_folder,
     list_folders,
     remove_folder,
     summary_of,
@@ -138,9 +140,8 @@ def remove(
         check_removable(folder)
     for folder in runs:
         record = summary_of(folder)
-        size = f"{record['bytes'] / 2**20:,.1f} MiB"
-        what = f"{record['kind']}, {size}, {age_in_words(record['age_seconds'])} old"
-        print_line(f"{folder}: {what}")
+        size, age = _size_and_age(record)
+        print_line(f"{folder}: {record['kind']}, {size}, {age}")
     if dry_run:
         return
     if not yes and not _confirmed(len(runs)):
@@ -159,10 +160,14 @@ def _confirmed(number: int) -> bool:
 
 @app.command("show")
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show what one run is.
+    """Show what one run or study is.
 
-    Its arms and how they differ, its cells, data, versions and command.
+    Of a run its arms and how they differ, its cells, data, versions and command; of a study its
+    factors, and the run and cells of every point.
     """
+    if is_study_folder(run):
+        _show_study(run, as_json=as_json)
+        return
     from tyro_cli.analysis.records import load_run
     from tyro_cli.storage.files import read_json
 
@@ -176,9 +181,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         print_json({**summary_of(run), "cells": cells, "manifest": manifest})
         return
     summary = summary_of(run)
-    print_line(f"run: {run}")
-    print_line(f"size: {summary['bytes']:,} bytes")
-    print_line(f"command: {shlex.join(map(str, manifest.get('command') or []))}")
+    _print_summary(summary, run, manifest.get("command"))
     for name in ("created", "device", "precision", "threads", "git", "versions", "hardware"):
         print_line(f"{name}: {_in_words(manifest.get(name))}")
     for name, value in (manifest.get("data") or {}).items():
@@ -198,6 +201,61 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         print_line(line)
     for arm, text in summary["verdicts"].items():
         print_line(f"verdict on {arm}: {text}")
+
+
+def _print_summary(summary: dict[str, Any], folder: Path, command: Any) -> None:
+    """Print what a run and a study have in common: where it lies, its size, age and tags."""
+    print_line(f"{summary['kind']}: {folder}")
+    print_line(", ".join(_size_and_age(summary)))
+    if summary["tags"]:
+        print_line(f"tags: {', '.join(summary['tags'])}")
+    print_line(f"command: {shlex.join(map(str, command or []))}")
+
+
+def _size_and_age(summary: dict[str, Any]) -> tuple[str, str]:
+    from tyro_cli.analysis.rendering import bytes_in_words
+
+    age = age_in_words(summary["age_seconds"])
+    return bytes_in_words(summary["bytes"]), f"{age} old" if age != "now" else "written just now"
+
+
+def _show_study(folder: Path, *, as_json: bool) -> None:
+    """Show what a study varies, and for every point where its cells lie and how far they are."""
+    from tyro_cli.analysis.studies import load_study_records
+    from tyro_cli.config.grid import level_text
+    from tyro_cli.storage.files import read_json
+
+    study = load_study_records(folder)
+    statuses = {
+        point.run.folder.name: [cell.status for cell in point.run.cells.values()]
+        for point in study.points
+    }
+    points: list[dict[str, Any]] = [
+        {
+            "levels": dict(point.levels),
+            "run": point.run,
+            "cells": dict(Counter(statuses.get(point.run, ()))),
+        }
+        for point in study.manifest.points
+    ]
+    summary, manifest = summary_of(folder), read_json(folder / "manifest.json")
+    if as_json:
+        print_json({**summary, "points": points, "manifest": manifest})
+        return
+    _print_summary(summary, folder, manifest.get("command"))
+    for name, factor in study.factors.items():
+        levels = ", ".join(map(level_text, factor.levels))
+        print_line(f"factor {name}: {', '.join(factor.keys)} at {levels}")
+    print_line(f"baseline: {study.manifest.baseline}")
+    print_line(f"arms: {', '.join(study.manifest.arms)}")
+    print_line(f"seeds: {_in_words(study.manifest.seeds)}")
+    print_line(f"family: {study.manifest.family}")
+    for point in points:
+        where = ", ".join(f"{name} {level_text(point['levels'][name])}" for name in study.factors)
+        cells = ", ".join(f"{number} {status}" for status, number in point["cells"].items())
+        print_line(f"point {where}: {folder.parent / point['run']}, {cells or 'not there yet'}")
+    for where, text in summary["verdicts"].items():
+        print_line(f"verdict at {where}: {text}")
 
 
 def _search_lines(run: "RunRecords") -> list[str]:

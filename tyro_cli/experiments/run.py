@@ -27,7 +27,7 @@ from tyro_cli.experiments.live import LiveView
 from tyro_cli.experiments.plan import Cell, Plan, plan_experiment
 from tyro_cli.experiments.run_folder import check_run_folder, open_run_folder
 from tyro_cli.experiments.search import most_to_come, open_cells
-from tyro_cli.experiments.specs import CellSpec, read_result
+from tyro_cli.experiments.specs import CellSpec, read_result, set_aside_foreign_result
 from tyro_cli.ledger.ledger import Ledger, ledger_of
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.locks import owned
@@ -233,6 +233,9 @@ def train_experiment(
                     f"on {ready.device}"
                     + (f", {world.size} processes a cell" if world.size > 1 else "")
                 )
+                for cell in missing:
+                    if told := set_aside_foreign_result(cell.folder, cell.cell_id):
+                        say(f"warning: {told}")
                 specs = [
                     cell_spec(ready, cell, manifest, num_threads, allow_numeric_drift)
                     for cell in missing

@@ -4,13 +4,14 @@ A spec crosses a process boundary as JSON, so it holds plain values only; it ref
 and to the cell's folder by path.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tyro_cli.config.schema import Settings
 from tyro_cli.errors import DamagedRecord
-from tyro_cli.storage.files import read_json
+from tyro_cli.storage.files import move_aside, read_json
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,17 @@ def read_result(folder: Path, cell_id: str) -> dict[str, Any] | None:
     if isinstance(result, dict) and result.get("cell_id") == cell_id:
         return result
     return None
+
+
+def set_aside_foreign_result(folder: Path, cell_id: str) -> str:
+    """Rename a `result.json` that is damaged or another cell's, before the cell writes its own.
+
+    The caller owns the run.
+
+    Returns:
+        What was done, in words; empty where there is nothing in the way.
+    """
+    path = folder / "result.json"
+    if not os.path.lexists(path) or read_result(folder, cell_id) is not None:
+        return ""
+    return f"{path} is damaged or belongs to another cell; it is kept as {move_aside(path).name}"

@@ -24,7 +24,7 @@ from tyro_cli.experiments.live import LiveView, duration
 from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
 from tyro_cli.experiments.search import most_to_come
-from tyro_cli.experiments.specs import CellSpec, read_result
+from tyro_cli.experiments.specs import CellSpec, read_result, set_aside_foreign_result
 from tyro_cli.experiments.studies import (
     StudyCell,
     StudyPlan,
@@ -150,6 +150,9 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                     f"{plan.folder}: training {len(missing)} of {len(cells)} cells, "
                     f"{ready.num_workers} at a time"
                 )
+                for one in missing:
+                    if told := set_aside_foreign_result(one.cell.folder, one.cell.cell_id):
+                        request.say(f"warning: {told}")
                 specs = [_spec(one, *opened[one.start.plan.run_folder]) for one in missing]
                 with LiveView(request.console, len(specs)) as view:
                     failures += ready.launcher.run(
@@ -166,8 +169,8 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                 missing = tuple(one for one in cells if one not in tried and _status(one) is None)
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
-    told = {failure.name: failure.in_words() for failure in failures}
-    return _outcome(plan, cells, tried, told)
+    reasons = {failure.name: failure.in_words() for failure in failures}
+    return _outcome(plan, cells, tried, reasons)
 
 
 def _outcome(
