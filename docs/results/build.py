@@ -6,8 +6,9 @@
                                                its runs, to docs/results/records/
 
 A block is `<!-- records: NAME [PART ...] -->` up to `<!-- end -->`, where NAME is a run or a study
-of the records and each PART the name of one of its tables, or verdict, provenance, or chart:NAME,
-a picture of its report. No number in those pages is written by hand.
+of the records, or `claims`, all studies of the records that make a claim. Each PART is the name of
+one of its tables, or verdict, provenance, or chart:NAME, a picture of its report. No number in
+those pages is written by hand.
 """
 
 import re
@@ -18,13 +19,21 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tyro_cli.analysis.claim_tables import claim_tables
+from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.columns import Table
 from tyro_cli.analysis.records import RunRecords, load_run
 from tyro_cli.analysis.rendering import to_markdown
-from tyro_cli.analysis.studies import is_study, load_study_records, study_contrasts
+from tyro_cli.analysis.studies import (
+    is_study,
+    load_study_records,
+    studies_in,
+    study_contrasts,
+)
 from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables
 from tyro_cli.analysis.verdicts import verdict_of_run
+from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.contents import Page
 from tyro_cli.reporting.drawing import draw_png, draw_svg
 from tyro_cli.reporting.run_page import run_page
@@ -37,6 +46,7 @@ RECORDS = RESULTS / "records"
 STUDIES = RECORDS / "studies"
 PLOTS = RESULTS / "plots"
 SMALL = ("manifest.json", "result.json", "performance.json", "documents.npz", "study.yaml")
+CLAIMS = "claims"
 BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w: -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -68,7 +78,9 @@ def pages() -> list[Path]:
 
 @cache
 def published(name: str) -> Published:
-    """Read the records of a run, or of the study of that name."""
+    """Read the records of a run, of the study of that name, or of all claims."""
+    if name == CLAIMS:
+        return _claims()
     if not (RECORDS / name).is_dir():
         return _study(name)
     run = load_run(RECORDS / name)
@@ -86,6 +98,15 @@ def _study(name: str) -> Published:
     runs = tuple(point.run for point in study.points)
     tables = study_tables(study, contrasts)
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
+
+
+def _claims() -> Published:
+    claims = claim_results(studies_in(STUDIES))
+    sentences = tuple(
+        f"- Claim {one.claim.number}. {one.claim.sentence} **{one.word}.**" for one in claims
+    )
+    page = claims_page(claims, RECORDS.name)
+    return Published(CLAIMS, claim_tables(claims), sentences, page, STUDIES, ())
 
 
 def provenance(what: Published) -> str:

@@ -104,6 +104,7 @@ class Simulator:
 
     def __init__(self, monkeypatch, num_points):
         monkeypatch.setattr(studies, "decisive_contrast", lambda run, *_, **__: run)
+        monkeypatch.setattr(studies, "bleu_beside", lambda *_, **__: "")
         levels = list(range(num_points))
         self.manifest = StudyManifest(
             format=1,

@@ -283,18 +283,39 @@ def test_a_dry_run_counts_trials_and_what_may_follow(train, here, tmp_path):
     assert (here.batches, (tmp_path / "runs").exists()) == ([], False)
 
 
-def test_a_study_searches_at_every_point_and_shows_whether_signs_survive(
-    small, here, wtie, tmp_path
-):
+@pytest.fixture
+def widths(small):
+    """The command that sweeps a search over two widths."""
     study = small.config.with_name("study.yaml")
     study.write_text(
         f"name: widths\nexperiment: {small.config.name}\n"
         "factors:\n  width: {model.d_model: [8, 16]}\n"
     )
-    words = ("sweep", "--config", study, GRID, "--out", tmp_path / "runs", *WORDS)
-    refused = wtie(*words, "--shard", "1/2")
-    assert refused.exit_code == 2
-    assert "--shard deals out pairs" in refused.stderr
+    return ("sweep", "--config", study, GRID, *WORDS)
+
+
+def test_shards_of_a_search_are_whole_runs_and_merge_by_copying(widths, here, wtie, tmp_path):
+    whole = json.loads(wtie(*widths, "--out", tmp_path / "whole", "--json").stdout)
+    trained = []
+    for number in (1, 2):
+        part = tmp_path / f"part-{number}"
+        shard = (*widths, "--out", part, "--shard", f"{number}/2")
+        done = json.loads(wtie(*shard, "--json").stdout)
+        trained.append(done["trained_cells"])
+        assert done["done_cells"] == done["planned_cells"] == len([*part.glob("**/result.json")])
+        assert "nothing to do" in wtie(*shard).stderr
+        shutil.copytree(part, tmp_path / "merged", dirs_exist_ok=True)
+    assert min(trained) > 0
+    assert sum(trained) == whole["trained_cells"]
+    merged = wtie(*widths, "--out", tmp_path / "merged", "--json")
+    assert json.loads(merged.stdout)["trained_cells"] == 0
+    assert json.loads(merged.stdout)["tables"] == whole["tables"]
+
+
+def test_a_study_searches_at_every_point_and_shows_whether_signs_survive(
+    widths, here, wtie, tmp_path
+):
+    words = (*widths, "--out", tmp_path / "runs")
     counted = json.loads(wtie(*words, "--dry-run", "--json").stdout)
     assert (counted["cells"], counted["trials"], counted["most_cells_to_come"]) == (12, 8, 4)
     done = json.loads(wtie(*words, "--json").stdout)

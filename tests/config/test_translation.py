@@ -72,6 +72,11 @@ def test_gradients_of_two_roles_are_measured_of_a_language_model(problems: Probl
     assert "role_gradients_every_steps: is for the task language-modeling; take it out" in message
 
 
+def test_translation_is_not_compiled() -> None:
+    message = problems(TRANSLATION, ["training.compile=true"])
+    assert "training.compile: batches of translation have too many shapes to compile" in message
+
+
 def test_a_language_model_has_no_encoder_to_tie(problems: Problems) -> None:
     message = problems(VALID, ["arms.tied.model.tying=three-way"])
     assert "three-way ties an encoder too: the task must be translation" in message

@@ -79,6 +79,7 @@ OTHER = {
     "training__schedule__final_fraction": 0.0,
     "training__gradient_clip": None,
     "training__deterministic": False,
+    "training__compile": True,
     "training__early_stopping": {"patience": 3},
     "training__checkpoint_every_steps": 2,
     "evaluation__every_steps": 2,

@@ -162,6 +162,7 @@ def test_an_undeclared_difference_is_refused_before_anything_is_planned(tmp_path
         ("training", "micro_batch_tokens", "8"),
         ("training", "precision", "bf16"),
         ("training", "deterministic", "false"),
+        ("training", "compile", "true"),
         ("model", "embedding_std", "0.01"),
     ],
 )

@@ -141,6 +141,21 @@ def test_a_study_that_grows_too_large_leaves_its_points_to_their_own_pages(
     assert "too large for the curves and tables of every point" in html
 
 
+def test_a_page_that_grows_too_large_leaves_its_largest_charts_to_files(
+    run_folder, run_report, monkeypatch
+):
+    size = len(run_report.html.encode())
+    monkeypatch.setattr("tyro_cli.reporting.page.MAX_PAGE_BYTES", size - 1)
+    report = read_report(run_folder)
+    assert len(report.html.encode()) < size
+    (left_out,) = re.findall(r"Too large for this page: see plots/([\w-]+)\.svg", report.html)
+    assert report.pictures == run_report.pictures
+    assert f"{left_out}.svg" in report.pictures
+    assert report.html.count("<svg") < run_report.html.count("<svg")
+    monkeypatch.setattr("tyro_cli.reporting.page.MAX_PAGE_BYTES", 0)
+    assert "<svg" not in read_report(run_folder).html
+
+
 def assert_harmless(html):
     page = parse(html)
     assert len(page.all("script")) == 1

@@ -522,6 +522,10 @@ class TrainingConfig(Section):
     deterministic: Truth = True
     """Same bytes from the same start; false gives that promise up for speed, and is recorded."""
 
+    compile: Truth = False
+    """Language modelling: compile the blocks with torch.compile before the first step. That takes a
+    minute and a C++ compiler (on a GPU: triton); on a CPU it was measured to gain nothing."""
+
     early_stopping: EarlyStopping | None = None
     """Off unless given."""
 
@@ -651,6 +655,8 @@ class Settings(Section):
             del record["model"]["norm_place"]
         if record["model"]["final_norm"]:
             del record["model"]["final_norm"]
+        if not record["training"]["compile"]:
+            del record["training"]["compile"]
         return record
 
     def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:
@@ -681,6 +687,9 @@ class Settings(Section):
         if self.evaluation.role_gradients_every_steps is not None:
             message = "is for the task language-modeling; take it out"
             problems.append(((f"evaluation.{ROLE_GRADIENTS}", "task"), message))
+        if self.training.compile:
+            message = "batches of translation have too many shapes to compile; take it out"
+            problems.append((("training.compile", "task"), message))
         return problems
 
 

@@ -112,6 +112,8 @@ def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
         del model["norm_place"]
     if model["final_norm"]:
         del model["final_norm"]
+    if not record["training"]["compile"]:
+        del record["training"]["compile"]
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ BUDGET = "training.budget"
 SHARED_BY_PAIRS = (
     ("data", tuple(DataConfig.model_fields), "read other tokens"),
     ("training", ("batch_tokens", "micro_batch_tokens"), "take other batches or dropout masks"),
-    ("training", ("precision", "deterministic"), "compute otherwise"),
+    ("training", ("precision", "deterministic", "compile"), "compute otherwise"),
     ("model", ("embedding_std",), "start from other values"),
 )
 """Section, keys and reason: what no two arms of an experiment may have different (DESIGN 7)."""

@@ -107,6 +107,10 @@ def prepare_start(
             f"{bfloat16_cost(device):.1f} times as long as in fp32, measured just now "
             "(training.precision=fp32 avoids that)"
         )
+    if loaded.experiment.training.compile:
+        from tyro_cli.training.compiling import check_compiler
+
+        check_compiler(device)
     data = prepare(
         loaded.experiment.task,
         loaded.experiment.data,

@@ -174,11 +174,27 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def cells_of_shard(plan: StudyPlan, shard: int, shards: int) -> tuple[StudyCell, ...]:
-    """Return the cells of one shard: whole pairs, dealt out in turn."""
-    pairs = list(dict.fromkeys(pair_of(one) for one in plan.cells))
-    mine = set(pairs[shard - 1 :: shards])
-    return tuple(one for one in plan.cells if pair_of(one) in mine)
+def cells_of_shard(
+    plan: StudyPlan, shard: int, shards: int, cells: Sequence[StudyCell] | None = None
+) -> tuple[StudyCell, ...]:
+    """Return the cells of one shard, dealt out in turn: whole pairs, and of a search whole runs.
+
+    A search needs the trials of all arms before it knows which cells follow.
+
+    Args:
+        plan: The study.
+        shard: Which shard, from 1.
+        shards: Of how many.
+        cells: Those to choose from, as they are known by now; left out, the plan's.
+    """
+
+    def unit(one: StudyCell) -> tuple[str, int | None]:
+        run, seed = pair_of(one)
+        return run, None if one.start.plan.settings else seed
+
+    units = list(dict.fromkeys(unit(one) for one in plan.cells))
+    mine = set(units[shard - 1 :: shards])
+    return tuple(one for one in (plan.cells if cells is None else cells) if unit(one) in mine)
 
 
 def pair_of(one: StudyCell) -> tuple[str, int]:

@@ -165,7 +165,8 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
                 tried += missing
                 if not ready.has_search or (failures and request.fail_fast):
                     break
-                cells = study_cells(plan.loaded, plan.starts)
+                known = study_cells(plan.loaded, plan.starts)
+                cells = cells_of_shard(plan, *request.shard, known)
                 missing = tuple(one for one in cells if one not in tried and _status(one) is None)
         except Interrupted as error:
             raise Interrupted(error.signal_number, f"go on with: {again}") from None
@@ -219,13 +220,6 @@ def _prepare(request: SweepRequest, stop: StopRequest, held: ExitStack) -> _Read
     plan = plan_study(loaded, device=request.device, out=request.out, say=request.say, stop=stop)
     check_study_folder(plan, *request.shard)
     has_search = any(start.plan.settings for start in plan.starts)
-    if has_search and request.shard != (1, 1):
-        raise UsageError(
-            "--shard deals out pairs, and tune: of the experiment needs the trials of all arms "
-            "before it knows which cells there are",
-            "leave --shard out, or give each machine a study of its own levels and copy the run "
-            "folders together",
-        )
     cells = cells_of_shard(plan, *request.shard)
     missing = tuple(one for one in cells if _is_missing(one, request.retry_failed))
     to_come = tuple(

@@ -53,11 +53,12 @@ def write_report(
 def read_report(folder: Path, *, force: bool = False) -> Report:
     """Read the records in a folder, lay out their page and draw it.
 
-    A study's page leaves out what stands on the pages of its runs where it would grow too large.
+    A study's page leaves out what stands on the pages of its runs where it would grow too large,
+    and any page its largest charts.
     """
     if is_study(folder):
         study = load_study_records(folder)
-        report = build_report(study_page(study, force=force))
+        report = build_report(study_page(study, force=force), whole=True)
         if len(report.html.encode("utf-8")) <= MAX_PAGE_BYTES:
             return report
         return build_report(study_page(study, force=force, with_points=False))

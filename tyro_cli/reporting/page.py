@@ -38,8 +38,12 @@ class Report:
     pictures: dict[str, bytes]
 
 
-def build_report(page: Page) -> Report:
+def build_report(page: Page, *, whole: bool = False) -> Report:
     """Draw the charts of a page and fill its template.
+
+    Args:
+        page: What it says.
+        whole: Keep every chart in it, even if it grows larger than `MAX_PAGE_BYTES`.
 
     Raises:
         UsageError: vl-convert is not installed.
@@ -60,7 +64,23 @@ def build_report(page: Page) -> Report:
         pictures[f"{chart.name}.svg"] = svg.encode("utf-8")
         pictures[f"{chart.name}.png"] = draw_png(svg)
         pictures[f"{chart.name}.vl.json"] = specification_text(chart.wide or chart.narrow).encode()
-    return Report(fill_template(page, drawn), pictures)
+    html = fill_template(page, drawn) if whole else _within_limit(page, drawn)
+    return Report(html, pictures)
+
+
+def _within_limit(page: Page, drawn: "dict[str, Markup]") -> str:
+    """Fill the template; what makes the page too large, largest first, is only in `plots/`."""
+    from markupsafe import Markup
+
+    html = fill_template(page, drawn)
+    for name in sorted(drawn, key=lambda name: len(drawn[name]), reverse=True):
+        if len(html.encode("utf-8")) <= MAX_PAGE_BYTES:
+            break
+        drawn[name] = Markup(
+            "<p>Too large for this page: see plots/{name}.svg; its data is below.</p>"
+        ).format(name=name)
+        html = fill_template(page, drawn)
+    return html
 
 
 def fill_template(page: Page, drawn: "dict[str, Markup]") -> str:

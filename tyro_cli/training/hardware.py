@@ -86,7 +86,7 @@ def configure_process(device: str, threads: int, deterministic: bool) -> None:
 
 
 def fingerprint(
-    device: str, precision: str, deterministic: bool, processes: int = 1
+    device: str, precision: str, deterministic: bool, processes: int = 1, compiled: bool = False
 ) -> dict[str, Any]:
     """Return what decides the last bit of a result on this process.
 
@@ -107,5 +107,5 @@ def fingerprint(
         "threads": torch.get_num_threads(),
         "precision": precision,
         "deterministic": deterministic,
-        "compile": False,
+        "compile": compiled,
     }

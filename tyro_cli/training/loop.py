@@ -10,7 +10,7 @@ trained, and on what, is the task's (`tasks`).
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +28,7 @@ from tyro_cli.storage.files import read_json
 from tyro_cli.storage.records import RecordWriter, truncate_records
 from tyro_cli.storage.system import remove_leftovers
 from tyro_cli.training.checkpoints import resume, save_checkpoint
+from tyro_cli.training.compiling import Compiled
 from tyro_cli.training.hardware import compute_dtype, fingerprint
 from tyro_cli.training.optimizer import make_optimizer, set_rate
 from tyro_cli.training.processes import ALONE, Processes
@@ -135,9 +136,14 @@ class Trainer:
         self.model = self.task.build_model()
         self.initial_parameters = parameter_digests(self.model)
         verify_tie(self.model.to(context.device))
+        self.compiled = Compiled(self.model) if training.compile else None
         self.optimizer = make_optimizer(self.model, self.settings.model, training.optimizer)
         self.fingerprint = fingerprint(
-            context.device, context.precision, training.deterministic, self.processes.count
+            context.device,
+            context.precision,
+            training.deterministic,
+            self.processes.count,
+            training.compile,
         )
         self.role_gradients = RoleGradients(self.settings, context.data) if self.writes else None
         self.without_gradient = {
@@ -285,8 +291,9 @@ class Trainer:
         for index, micro in enumerate(micro_batches):
             self.context.poll()
             key = keyed_seed("dropout", self.context.seed, self.progress.step, index, rank)
-            objective, nats = micro.loss(self.dtype, Dropout(key, device))
-            (objective * micro.share).backward()
+            with nullcontext() if self.compiled is None else self.compiled.steps():
+                objective, nats = micro.loss(self.dtype, Dropout(key, device))
+                (objective * micro.share).backward()
             loss_nats += nats.item() * micro.share
         return loss_nats
 
