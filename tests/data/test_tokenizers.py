@@ -1,8 +1,10 @@
 """Tokenizers: nothing is lost, training repeats itself, sizes are what was asked for."""
 
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,3 +230,110 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     path.write_text('{"version": "1.0"}')
     with pytest.raises(DamagedRecord, match="not a tokenizer"):
         load_tokenizer(path)
+
+
+def changed(content: Any, path: str, value: Any) -> Any:
+    """Return a copy of nested maps with the value at a path replaced or added."""
+    copy = json.loads(json.dumps(content))
+    *parents, key = path.split(".")
+    place = copy
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    return copy
+
+
+ANY_KIND = {
+    "padding to a terabyte": (
+        "padding",
+        {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None,
+         "pad_id": 0, "pad_type_id": 0, "pad_token": "x"},
+    ),
+    "truncation that panics": (
+        "truncation",
+        {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5},
+    ),
+    "a character map of its own": (
+        "normalizer", {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAA="}
+    ),
+    "an expression that never ends": (
+        "pre_tokenizer",
+        {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated",
+         "invert": False},
+    ),
+    "pieces of no length": ("pre_tokenizer", {"type": "FixedLength", "length": 0}),
+    "a part of no name": ("model.\n", 1),
+    "an id far away": ("model.vocab", {"<eos>": 0, "<unk>": 2**32 - 1}),
+    "an id that is no number": ("model.vocab", {"<eos>": 0, "<unk>": True}),
+    "no vocabulary": ("model.vocab", None),
+    "an empty vocabulary": ("model.vocab", []),
+    "a model of another kind": ("model.type", "WordPiece"),
+    "no kind": ("model.type", None),
+    "no model": ("model", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe", "unigram", "word"])
+def test_a_tokenizer_of_a_stranger_is_refused_before_the_library_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    config = TokenizerConfig(kind=kind, vocab_size={"bpe": 320, "unigram": 320}.get(kind))
+    content = json.loads(train_tokenizer(config, random_documents(0)).to_str())
+    path = tmp_path / "tokenizer.json"
+    for name, (part, value) in ANY_KIND.items():
+        path.write_text(json.dumps(changed(content, part, value)))
+        with monkeypatch.context() as patch, pytest.raises(DamagedRecord) as caught:
+            patch.setattr("tokenizers.Tokenizer.from_str", None)
+            load_tokenizer(path)
+        assert str(path) in caught.value.message, name
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["byte", "unigram", "word"])
+def test_a_vocabulary_that_cannot_encode_every_text_is_refused(tmp_path: Path, kind: Any) -> None:
+    config = TokenizerConfig(kind=kind, vocab_size=320 if kind == "unigram" else None)
+    content = json.loads(train_tokenizer(config, random_documents(0)).to_str())
+    path = tmp_path / "tokenizer.json"
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        spoiled = [
+            [row for row in vocabulary if row[0] != "a"],
+            [*vocabulary, vocabulary[1]],
+            vocabulary[::-1],
+        ]
+    else:
+        last = max(vocabulary, key=vocabulary.__getitem__)
+        first = {last: 0, "<eos>": vocabulary[last]}
+        spoiled = [
+            {t: n for t, n in vocabulary.items() if t not in ("<unk>", last)},
+            vocabulary | first,
+        ]
+    for new in spoiled:
+        path.write_text(json.dumps(changed(content, "model.vocab", new)))
+        with pytest.raises(DamagedRecord, match=r"model\.vocab"):
+            load_tokenizer(path)
+
+
+def test_merges_that_do_not_fit_the_vocabulary_are_refused(lossless, tmp_path: Path) -> None:
+    content = json.loads(lossless.to_str())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(changed(content, "model.merges", [["a", "<no such token>"]])))
+    with pytest.raises(DamagedRecord, match="not a tokenizer of ours"):
+        load_tokenizer(path)
+
+
+def test_what_another_version_of_the_library_leaves_out_is_taken(lossless, tmp_path: Path) -> None:
+    content = json.loads(lossless.to_str())
+    del content["model"]["byte_fallback"]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    assert load_tokenizer(path).to_str() == lossless.to_str()
+
+
+def test_a_tokenizer_of_another_size_than_the_models_is_refused(lossless, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    lossless.save(str(path))
+    size = lossless.get_vocab_size()
+    assert load_tokenizer(path, vocab_size=size).get_vocab_size() == size
+    with pytest.raises(DamagedRecord, match=f"it has {size} tokens, the models have 61"):
+        load_tokenizer(path, vocab_size=61)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from traceback import walk_stack
 from typing import Any
 
 import torch
@@ -147,6 +148,11 @@ class SmallRun:
             warn=warn,
             report=lambda event: None,
         )
+
+
+def is_saving() -> bool:
+    """Say whether this is called from within the writing of a checkpoint."""
+    return any(frame.f_code.co_name == "save_checkpoint" for frame, _ in walk_stack(None))
 
 
 class deterministic:

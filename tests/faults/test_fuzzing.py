@@ -1,18 +1,21 @@
 """Made-up input for every reader: refused in words or taken, never a traceback, nothing written.
 
-The readers work in a folder of their own, which must afterwards hold what was put there; nothing
-beside it may appear. The slow tests make up more than 100,000 different inputs, the quick ones a
-few hundred.
+The readers work in a folder of their own, which must afterwards hold what was put there. While they
+read, the interpreter tells of whatever they open for writing, change, start or connect to, wherever
+that is: there must be nothing. The slow tests make up more than 100,000 different inputs, the quick
+ones a few hundred.
 """
 
 import hashlib
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -101,8 +104,37 @@ def changed_bytes(draw: st.DrawFn, content: bytes) -> bytes:
     return bytes(data)
 
 
+# What no reader may do, as the interpreter's audit events name it.
+DEEDS = {
+    *(f"os.{name}" for name in ("mkdir", "rename", "remove", "rmdir", "link", "symlink")),
+    *(f"os.{name}" for name in ("truncate", "chmod", "chown", "utime", "system", "exec")),
+    *(f"os.{name}" for name in ("posix_spawn", "fork", "kill")),
+    *("subprocess.Popen", "pickle.find_class", "socket.connect", "socket.getaddrinfo"),
+}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def _audit(event: str, arguments: tuple) -> None:
+    if Watched.deeds is None or "__pycache__" in str(arguments[:1]):  # of a module's first import
+        return
+    is_writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+    if is_writing or event in DEEDS:
+        Watched.deeds.append(f"{event} {arguments}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _audited() -> None:
+    sys.addaudithook(_audit)  # for good: there is no way to take one back
+
+
 class Watched:
-    """A folder that a reader works in, beside which nothing may appear."""
+    """A folder that a reader works in.
+
+    Attributes:
+        deeds: What a reader does beside reading; None while none is at work.
+    """
+
+    deeds: ClassVar[list[str] | None] = None
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -111,12 +143,16 @@ class Watched:
         (place / "beside").write_text("mine")
 
     def reads(self, read: Callable[[], object]) -> None:
-        """Read; see that it was refused in words or taken, and that nothing was written."""
+        """Read; see that it was refused in words or taken, and that nothing else was done."""
         before = self._content()
+        Watched.deeds = deeds = []
         try:
             read()
         except WtieError as error:
             assert error.message
+        finally:
+            Watched.deeds = None
+        assert deeds == []
         assert self._content() == before
 
     def _content(self) -> list[tuple[str, int]]:
@@ -206,6 +242,23 @@ def numbers(reader: str, quick: int, slow: int) -> Any:
 @pytest.fixture
 def watched(tmp_path) -> Watched:
     return Watched(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda place: (place / "beside").open("a").close(),
+        lambda place: (place / "new").mkdir(),
+        lambda place: os.open(place / "new", os.O_CREAT),
+        lambda place: os.rename(place / "beside", place / "elsewhere"),
+        lambda place: sys.audit("pickle.find_class", "os", "system"),
+        lambda place: subprocess.run(["true"], check=True),
+    ],
+    ids=["append", "folder", "file", "rename", "pickle", "process"],
+)
+def test_a_reader_that_does_more_than_read_is_found_out(watched, deed):
+    with pytest.raises(AssertionError):
+        watched.reads(lambda: deed(watched.place))
 
 
 EXPERIMENT = template().encode()

@@ -6,8 +6,10 @@ leaves the bytes of a cell that was never stopped.
 """
 
 import os
+import random
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,26 +17,30 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cells import SmallRun, stable_digests
+from tests.faults.cells import SmallRun, is_saving, stable_digests
+from tests.faults.test_crashes import CELLS
+from tests.faults.test_stops import fork
 from tests.storage.disk import before_each_call
 from tyro_cli.errors import Interrupted
 from tyro_cli.training.signals import polled_signals
 
 NAME = "tied/seed-0"
 STEPS = 8
+SAVING, FINAL = "between the writes of a checkpoint", "the final evaluation or write"
 
 
 class Interruptions:
     """A cell that is trained again and again, each time with a signal somewhere.
 
     Args:
-        run: The run; a step has two micro-batches.
+        run: The run.
         place: An empty folder.
+        name: The cell.
     """
 
-    def __init__(self, run: SmallRun, place: Path) -> None:
-        self.run, self.place = run, place
-        self.whole = stable_digests(run.train(NAME, place / "whole"))
+    def __init__(self, run: SmallRun, place: Path, name: str = NAME) -> None:
+        self.run, self.place, self.name = run, place, name
+        self.whole = stable_digests(run.train(name, place / "whole"))
         self.seen: Counter[str] = Counter()
 
     def at_call(self, k: int, number: int) -> int:
@@ -46,13 +52,38 @@ class Interruptions:
                 nonlocal calls
                 calls += 1
                 if calls == k:
-                    send("a save or the record of a step")
+                    send(SAVING if is_saving() else "another call")
 
             with before_each_call(act):
-                self.run.train(NAME, self.place / "cell", **watched)
+                self.run.train(self.name, self.place / "cell", **watched)
 
         self._interrupt(train, number)
         return calls
+
+    def twice_at_call(self, k: int, number: int) -> None:
+        """Send two signals before the k-th call, to a process of its own, and go on after it."""
+        cell, place = self.place / "cell", self.place / "place"
+        shutil.rmtree(cell, ignore_errors=True)
+        calls = 0
+
+        def act(call: str, arguments: tuple) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == k:
+                place.write_text(SAVING if is_saving() else "another call")
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
+
+        def train() -> int:
+            with polled_signals() as stop, before_each_call(act):
+                self.run.train(self.name, cell, poll=stop.poll)
+            return 0
+
+        _, status = os.waitpid(fork(train), 0)
+        assert os.waitstatus_to_exitcode(status) == 128 + number
+        self.seen[place.read_text()] += 1
+        self.run.train(self.name, cell)
+        assert stable_digests(cell) == self.whole
 
     def at_poll(self, k: int, number: int) -> int:
         """Send a signal at the k-th safe point; return how many there were."""
@@ -68,7 +99,7 @@ class Interruptions:
                     send("a step or an evaluation")
                 go_on()
 
-            self.run.train(NAME, self.place / "cell", poll=poll, **watched)
+            self.run.train(self.name, self.place / "cell", poll=poll, **watched)
 
         self._interrupt(train, number)
         return polls
@@ -80,7 +111,7 @@ class Interruptions:
 
         def send(where: str) -> None:
             nonlocal sent_in
-            sent_in = "the final evaluation or write" if phase else where
+            sent_in = FINAL if phase else where
             os.kill(os.getpid(), number)
 
         def report(event: dict[str, Any]) -> None:
@@ -97,7 +128,7 @@ class Interruptions:
             else:
                 assert (cell / "result.json").exists()
         assert steps_after <= 1, "a step was begun after the signal"
-        self.run.train(NAME, cell)
+        self.run.train(self.name, cell)
         assert stable_digests(cell) == self.whole
         if sent_in:
             self.seen[sent_in] += 1
@@ -105,6 +136,7 @@ class Interruptions:
 
 @pytest.fixture
 def interruptions(tmp_path) -> Interruptions:
+    """A cell whose steps have two micro-batches."""
     training = {"micro_batch_tokens": 16}
     run = SmallRun(tmp_path / "run", steps=STEPS, every=4, seeds=(0,), training=training)
     return Interruptions(run, tmp_path)
@@ -127,8 +159,9 @@ def test_a_signal_at_a_call_costs_nothing(interruptions, injected, every):
     assert total > 100, "hardly any call was seen"
     for k in places(total, every):
         interruptions.at_call(k, NUMBERS[k % 2])
-    assert interruptions.seen["the final evaluation or write"] >= 3
-    assert interruptions.seen["a save or the record of a step"] >= 3
+    assert interruptions.seen[FINAL] >= 3
+    assert interruptions.seen[SAVING] >= 3
+    assert interruptions.seen["another call"] >= 3
     injected("signals at a call", interruptions.seen.total())
 
 
@@ -141,6 +174,27 @@ def test_a_signal_at_a_safe_point_costs_nothing(interruptions, injected, every):
     assert total > 3 * STEPS, "hardly any safe point was seen"
     for k in places(total, every):
         interruptions.at_poll(k, NUMBERS[k % 2])
-    assert interruptions.seen["the final evaluation or write"] >= 3
+    assert interruptions.seen[FINAL] >= 3
     assert interruptions.seen["a step or an evaluation"] >= 3
     injected("signals at a safe point", interruptions.seen.total())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
+def test_a_signal_anywhere_in_a_long_cell_costs_nothing(long, tmp_path, injected, name):
+    interruptions = Interruptions(long, tmp_path, name)
+    total = interruptions.at_call(NEVER, signal.SIGTERM)
+    draw = random.Random(name)
+    for number in NUMBERS * 4:
+        interruptions.at_call(draw.randint(1, total), number)
+    injected("signals at a call", interruptions.seen.total())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
+def test_a_second_signal_ends_a_cell_at_once_and_costs_nothing(interruptions, injected):
+    total = interruptions.at_call(NEVER, signal.SIGTERM)
+    for k in range(5, total, 17):
+        interruptions.twice_at_call(k, NUMBERS[k % 2])
+    assert interruptions.seen[SAVING] >= 3
+    injected("second signals", interruptions.seen.total())

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.cells import SmallRun, stable_digests
+from tests.faults.cells import SmallRun, is_saving, stable_digests
 from tests.faults.test_damage import stopping_at
 from tests.storage.disk import before_each_call
 from tyro_cli.errors import Diverged, Interrupted, LockHeld
@@ -74,18 +75,6 @@ def test_random_kills_leave_no_trace(short, tmp_path, injected):
     injected("random kills of one cell", done)
 
 
-@pytest.mark.slow
-def test_thirty_random_kills_of_a_run_leave_no_trace(long, tmp_path, injected):
-    done = 0
-    for name in long.names:
-        whole = long.train(name, tmp_path / "whole" / name)
-        killed = tmp_path / "killed" / name
-        done += kill_at_random(long, name, killed, kills=10, longest=300)
-        assert stable_digests(killed) == stable_digests(whole)
-    assert done >= 30
-    injected("random kills of one run", done)
-
-
 def fork(work: Callable[[], int]) -> int:
     """Run something in a process of its own; return its id."""
     process = os.fork()
@@ -96,6 +85,63 @@ def fork(work: Callable[[], int]) -> int:
         finally:
             os._exit(code)
     return process
+
+
+PREPARING, TRAINING, EVALUATING = "preparing the data", "training", "evaluating"
+SAVING, FINAL = "saving", "the final evaluation and write"
+# In which phase each life of a run ends, and at which of its moments at the latest. The data are
+# prepared once; of the others there are enough for four cells.
+EACH_CELL = [(TRAINING, 80), (EVALUATING, 3), (SAVING, 30)] * 2 + [(FINAL, 30)]
+LIVES = [(PREPARING, 10)] * 4 + EACH_CELL * 4
+
+
+def live(place: Path, wanted: str, last_moment: int) -> int:
+    """Start a run as its first start would be, and be killed in a phase at one of its moments.
+
+    A moment is a call of the system or a safe point.
+    """
+    begun, moments = PREPARING, 0
+
+    def moment(call: str = "", arguments: tuple = ()) -> None:
+        nonlocal moments
+        moments += (SAVING if is_saving() else begun) == wanted
+        if moments == last_moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def report(event: dict[str, Any]) -> None:
+        nonlocal begun
+        if event["kind"] == "phase":
+            begun = FINAL
+        elif event["kind"] in ("step", "evaluation"):
+            due = event["kind"] == "step" and event["step"] % 20 == 0
+            begun = EVALUATING if due else TRAINING
+
+    with before_each_call(moment):
+        run = SmallRun(place, steps=200, every=20)
+        for name in run.names:
+            begun = "opening the cell"
+            run.train(name, report=report, poll=moment)
+    return 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
+def test_thirty_kills_of_a_run_over_all_phases_leave_no_trace(tmp_path, injected):
+    draw = random.Random(0)
+    killed: Counter[str] = Counter()
+    for phase, latest in LIVES:
+        moment = draw.randint(1, latest)
+        _, status = os.waitpid(fork(lambda p=phase, m=moment: live(tmp_path / "run", p, m)), 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code in (0, -signal.SIGKILL)
+        killed[phase] += code != 0
+    run = SmallRun(tmp_path / "run", steps=200, every=20)
+    for name in run.names:
+        whole = run.train(name, tmp_path / "whole" / name)
+        assert stable_digests(run.train(name)) == stable_digests(whole)
+    assert killed.total() >= 30
+    assert min(killed[phase] for phase, _ in LIVES) >= 3, killed
+    injected("random kills of one run", killed.total())
 
 
 @pytest.mark.slow

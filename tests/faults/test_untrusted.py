@@ -179,20 +179,25 @@ def test_settings_of_a_foreign_run_build_no_model_larger_than_its_tensors(
     injected("bombs")
 
 
-@pytest.mark.parametrize("kind", ["large", "folder", "missing"])
-def test_a_tokenizer_that_is_no_small_file_is_refused(finished, tmp_path, injected, kind):
+@pytest.mark.parametrize("kind", ["large", "folder", "missing", "aborting"])
+def test_a_tokenizer_that_is_no_small_file_of_ours_is_refused(finished, tmp_path, injected, kind):
     folder = Path(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
     path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
     path.unlink()
     if kind == "large":
         with path.open("wb") as file:
             file.truncate(65 * 2**20)
     elif kind == "folder":
         path.mkdir()
+    elif kind == "aborting":  # the library would ask for a terabyte, and end the process
+        padding = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None}
+        padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+        path.write_text(json.dumps(content | {"padding": padding}))
     with pytest.raises(WtieError, match=r"tokenizer\.json") as caught:
         generate_text(folder, **GENERATE)
     assert caught.value.remedy
-    injected("bombs", kind == "large")
+    injected("bombs", kind in ("large", "aborting"))
 
 
 HEADERS = {

@@ -220,8 +220,10 @@ def test_pruning_removes_nothing_when_the_one_to_keep_is_damaged_or_gone(folder)
         save(folder, "last", step, writer(str(step)))
     (folder / "last-00000002" / "model.bin").write_text("")
     for keep_step in (2, 3):
-        with pytest.raises(DamagedFolder):
+        with pytest.raises(DamagedFolder) as caught:
             prune(folder, "last", [keep_step])
+        assert str(folder) in caught.value.message
+        assert caught.value.remedy
     assert newest_text(folder, on_damage=lambda *_: None) == "1"
 
 

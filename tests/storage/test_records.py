@@ -38,6 +38,21 @@ def test_a_writer_can_be_closed_twice(path):
     assert open_descriptors() == opened - 1
 
 
+def test_a_system_that_refuses_to_close_is_told_in_words(path, monkeypatch):
+    writer = RecordWriter(path)
+    close = os.close
+
+    def refuse(descriptor):
+        close(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "close", refuse)
+    with pytest.raises(StorageError, match="cannot close") as caught:
+        writer.close()
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+
+
 @pytest.mark.parametrize("torn", [b'{"step":2', b'{"step":2}', b"\0\0\0", b'{"st\xff\n', b"[]\n"])
 def test_a_torn_last_line_is_dropped_and_cut_off_by_the_next_writer(path, torn):
     write(path, b'{"step":1}\n' + torn)

@@ -3,22 +3,24 @@
 Invariant: `<eos>` has id 0 in every vocabulary. `bpe`, `unigram` and `byte` work on the bytes of
 the text and lose nothing: decoding gives the text back. `word` is the vocabulary of the training
 split, with one `<eos>` a line. Training is deterministic: the same text gives the same file, byte
-for byte. Heavy libraries are imported inside the functions. Splits and files are left to
-`prepared`.
+for byte. A file from anyone is held against what we write before the library sees it: some parts
+that the library knows make it abort, or never end. Heavy libraries are imported inside the
+functions. Splits and files are left to `prepared`.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tyro_cli.config.schema import BYTE_VOCAB_SIZE, TokenizerConfig
 from tyro_cli.data.unigram import train_unigram
 from tyro_cli.errors import DamagedRecord, DataError, StorageError
-from tyro_cli.storage.system import open_regular, storage_errors
+from tyro_cli.storage.files import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,6 +30,7 @@ EOS = "<eos>"
 EOS_ID = 0
 UNKNOWN = "<unk>"
 MAX_TOKENIZER_BYTES = 64 * 2**20  # a word vocabulary of a million takes about 30 MB
+MAX_TOKENIZER_VALUES = 2 * 10**6  # a bpe vocabulary of half a million, with its merges
 
 # Texts are handed to the library in pieces, and pieces in slices: pieces so that one endless
 # document needs no endless memory, slices so that a signal is heard between two of them.
@@ -81,25 +84,86 @@ def train_tokenizer(
     return tokenizer
 
 
-def load_tokenizer(path: Path) -> "Tokenizer":
-    """Load a `tokenizer.json`.
+def load_tokenizer(path: Path, *, vocab_size: int | None = None) -> "Tokenizer":
+    """Load a `tokenizer.json` that anyone may have written.
+
+    Args:
+        path: The file.
+        vocab_size: What the models that it is for were trained with, where that is known.
 
     Raises:
-        DamagedRecord: The file is not a tokenizer.
+        DamagedRecord: The file is not a tokenizer as `train_tokenizer` makes them, or its
+            vocabulary is not of that size.
         StorageError: The file cannot be read.
     """
     from tokenizers import Tokenizer
 
     if not path.is_file():
         raise StorageError(f"{path}: no such file", "the run or cache entry is not complete")
-    with storage_errors(path, "read"):
-        open_regular(path, MAX_TOKENIZER_BYTES).close()
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise DamagedRecord(f"{path}: not a tokenizer: {error}") from error
+    content = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, max_values=MAX_TOKENIZER_VALUES)
+    problem = _foreign_part(content)
+    if problem is None:
+        try:
+            tokenizer = Tokenizer.from_str(json.dumps(content))  # and not the file: what was seen
+        except Exception as error:  # the library raises nothing narrower
+            problem = str(error)
+        else:
+            size = tokenizer.get_vocab_size()
+            if vocab_size not in (None, size):
+                problem = f"it has {size:,} tokens, the models have {vocab_size:,}"
+    if problem is not None:
+        raise DamagedRecord(
+            f"{path}: not a tokenizer of ours: {problem}", "restore the file from a copy"
+        )
     tokenizer.encode_special_tokens = True  # "<eos>" in a text is text
     return tokenizer
+
+
+def _foreign_part(content: Any) -> str | None:
+    """Return what a tokenizer of ours would not have; None for one of ours."""
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        return "it has no model"
+    kind = model.get("type")
+    if kind == "WordLevel":
+        ours, needed = _word_tokenizer([], lambda: None), {EOS, UNKNOWN}
+    elif kind == "BPE":
+        ours, needed = _byte_tokenizer(), {EOS, *_byte_alphabet()}
+    elif kind == "Unigram":
+        ours, needed = _unigram_of([(EOS, 0.0)]), {EOS, *_byte_alphabet()}
+    else:
+        return "model.type is none of WordLevel, BPE and Unigram"
+    expected = json.loads(ours.to_str())
+    own = ("vocab", "merges") if kind == "BPE" else ("vocab",)
+    expected["model"] |= {key: model[key] for key in own if key in model}
+    for part, value in content.items():
+        if part not in expected or not _agrees(value, expected[part]):
+            return f"{part[:100]!r} is not what a {kind} tokenizer has"
+    vocabulary = model.get("vocab")
+    if kind == "Unigram":  # the id of a token is its place
+        rows = vocabulary if isinstance(vocabulary, list) else []
+        tokens = [row[0] for row in rows if isinstance(row, list) and len(row) == 2]
+        ids: list[Any] = list(range(len(rows)))
+    else:
+        tokens = list(vocabulary) if isinstance(vocabulary, dict) else []
+        ids = [vocabulary[token] for token in tokens]
+    if not all(isinstance(token, str) for token in tokens) or not needed <= set(tokens):
+        return "model.vocab lacks a token that every text needs"
+    if not all(type(number) is int for number in ids) or sorted(ids) != list(range(len(ids))):
+        return "model.vocab does not number its tokens from 0"
+    if len(set(tokens)) != len(ids) or ids[tokens.index(EOS)] != EOS_ID:
+        return f"model.vocab names a token twice, or does not begin with {EOS}"
+    return None
+
+
+def _agrees(value: Any, ours: Any) -> bool:
+    """Say whether all of a value is in ours too; another version of the library may leave out more.
+
+    What is left out becomes the library's default, so nothing of a stranger's comes in that way.
+    """
+    if isinstance(value, dict) and isinstance(ours, dict):
+        return all(key in ours and _agrees(child, ours[key]) for key, child in value.items())
+    return bool(value == ours)
 
 
 def encode_documents(
@@ -311,17 +375,22 @@ def _bpe_tokenizer(
 def _unigram_tokenizer(
     vocab_size: int, documents: Sequence[str], should_stop: Callable[[], None]
 ) -> "Tokenizer":
-    from tokenizers import AddedToken, models
+    from tokenizers import models
 
-    tokenizer = _byte_level(models.Unigram())
     vocabulary = train_unigram(
         vocab_size,
         lambda: _training_slices(documents, should_stop),
-        pre_tokenizer=tokenizer.pre_tokenizer,
+        pre_tokenizer=_byte_level(models.Unigram()).pre_tokenizer,
         alphabet=_byte_alphabet(),
         eos=EOS,
         should_stop=should_stop,
     )
-    tokenizer.model = models.Unigram(vocabulary)
+    return _unigram_of(vocabulary)
+
+
+def _unigram_of(vocabulary: list[tuple[str, float]]) -> "Tokenizer":
+    from tokenizers import AddedToken, models
+
+    tokenizer = _byte_level(models.Unigram(vocabulary))
     tokenizer.add_special_tokens([AddedToken(EOS, special=True, normalized=False)])
     return tokenizer

@@ -58,8 +58,12 @@ def translate_lines(
         )
     cell = finished_cells(run, arm or run.manifest.baseline, seed)[0]
     own = run_folder / "source-tokenizer.json"
-    target_tokenizer = load_tokenizer(run_folder / "tokenizer.json")
-    source_tokenizer = load_tokenizer(own) if own.exists() else target_tokenizer
+    target_tokenizer = load_tokenizer(
+        run_folder / "tokenizer.json", vocab_size=run.manifest.vocab_size
+    )
+    source_tokenizer = target_tokenizer
+    if own.exists():
+        source_tokenizer = load_tokenizer(own, vocab_size=run.manifest.source_vocab_size)
     configure_process("cpu", available_cores(), deterministic=True)
     settings, model, _ = load_cell(run, cell, checkpoint)
     assert isinstance(model, TranslationModel)

@@ -148,7 +148,7 @@ def _other_text(run: RunRecords, cell: CellRecord, text: Path) -> dict[str, Toke
             "leave --text out to score valid and test, or translate the lines of a file with "
             f"wtie translate {run.folder} < FILE",
         )
-    tokenizer = load_tokenizer(run.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(run.folder / "tokenizer.json", vocab_size=run.manifest.vocab_size)
     documents = split_documents(read_text(text), settings.data.format)
     try:
         return {text.name: tokenize_split(tokenizer, documents, settings.data.format)}
@@ -199,7 +199,7 @@ def generate_text(
             f"wtie translate {run_folder} < FILE translates the lines of a file",
         )
     cell = finished_cells(run, arm or run.manifest.baseline, seed)[0]
-    tokenizer = load_tokenizer(run_folder / "tokenizer.json")
+    tokenizer = load_tokenizer(run_folder / "tokenizer.json", vocab_size=run.manifest.vocab_size)
     tokens = encode_prompt(tokenizer, prompt)
     configure_process("cpu", available_cores(), deterministic=True)
     _, model, _ = load_cell(run, cell, checkpoint)

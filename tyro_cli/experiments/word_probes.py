@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from tyro_cli.evaluation.probes.words import (
 )
 from tyro_cli.experiments.probing import OpenedProbe, ProbedSpace
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 
 @dataclass(frozen=True)
 class WordAnswer:
@@ -44,7 +47,7 @@ def places_of(opened: OpenedProbe, words: Sequence[str]) -> list[int]:
     Raises:
         DataError: A word is no token of the vocabulary, or a rare one.
     """
-    tokenizer = load_tokenizer(opened.run.folder / "tokenizer.json")
+    tokenizer = _tokenizer_of(opened)
     counts, ids = opened.counts["target"], opened.rows["target"].ids
     return [row_that_counts(tokenizer, word, counts, ids) for word in words]
 
@@ -57,7 +60,7 @@ def answer_neighbours(
     Raises:
         DataError: As `places_of`.
     """
-    tokenizer = load_tokenizer(opened.run.folder / "tokenizer.json")
+    tokenizer = _tokenizer_of(opened)
     ids, places = opened.rows["target"].ids, places_of(opened, words)
     shown: dict[tuple[str, str], ProbedSpace] = {}
     for one in _of_words(spaces):
@@ -109,7 +112,7 @@ def covered_pairs(
     Raises:
         DataError: Fewer than `MIN_COVERED` pairs have.
     """
-    tokenizer = load_tokenizer(opened.run.folder / "tokenizer.json")
+    tokenizer = _tokenizer_of(opened)
     place_of = {int(token): place for place, token in enumerate(opened.rows["target"].ids)}
     places: dict[str, int | None] = {}
     for word in {word for pair in pairs for word in (pair.first, pair.second)}:
@@ -174,6 +177,11 @@ def answer_pairs(
         ),
     )
     return WordAnswer(record, table)
+
+
+def _tokenizer_of(opened: OpenedProbe) -> "Tokenizer":
+    run = opened.run
+    return load_tokenizer(run.folder / "tokenizer.json", vocab_size=run.manifest.vocab_size)
 
 
 def _pairs_row(arm: str, matrix: str, by_seed: dict[int, float | None]) -> Row:

@@ -123,7 +123,11 @@ def prune(folder: Path, kind: Kind, keep_steps: Collection[int]) -> None:
     others = [path for _, path in list_checkpoints(folder, kind) if path not in kept]
     if not others:
         return
-    verify_manifest(checkpoint_path(folder, kind, max(keep_steps)))
+    try:
+        verify_manifest(checkpoint_path(folder, kind, max(keep_steps)))
+    except DamagedFolder as damage:
+        remedy = "run the same command again: it is set aside then, and the one before it serves"
+        raise DamagedFolder(damage.message, remedy) from damage
     for path in others:
         remove_whole(path)
 

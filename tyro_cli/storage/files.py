@@ -70,15 +70,15 @@ def encode_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def decode_json(data: bytes) -> Any:
+def decode_json(data: bytes, *, max_values: int = MAX_JSON_VALUES) -> Any:
     """Parse JSON from anywhere.
 
     Raises:
         ValueError: It is not UTF-8, not JSON, too deep, has too many values, or holds what cannot
             be written again (a number that is not finite, half of a surrogate pair).
     """
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:  # at least as many as values
-        raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
+    if sum(map(data.count, (b",", b"[", b"{"))) > max_values:  # at least as many as values
+        raise ValueError(f"more than {max_values:,} values")
     text = data.decode("utf-8")
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
@@ -108,7 +108,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(
+    path: Path, *, max_bytes: int = MAX_JSON_BYTES, max_values: int = MAX_JSON_VALUES
+) -> Any:
     """Read a JSON file that anyone may have written.
 
     Raises:
@@ -118,7 +120,7 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     with storage_errors(path, "read"), open_regular(path, max_bytes) as file:
         data = file.read(max_bytes)
     try:
-        return decode_json(data)
+        return decode_json(data, max_values=max_values)
     except ValueError as error:
         raise DamagedRecord(
             f"{path} is damaged: {error}", "remove it, or restore it from a copy"

@@ -109,7 +109,8 @@ class RecordWriter:
         """Let the file go; closing again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            with storage_errors(self._path, "close"):  # a network file system may fail only here
+                os.close(descriptor)
 
     def __enter__(self) -> "RecordWriter":
         return self
