@@ -72,7 +72,7 @@ def test_gradients_of_two_roles_are_measured_of_a_language_model(problems: Probl
     assert "role_gradients_every_steps: is for the task language-modeling; take it out" in message
 
 
-def test_translation_is_not_compiled() -> None:
+def test_translation_is_not_compiled(problems: Problems) -> None:
     message = problems(TRANSLATION, ["training.compile=true"])
     assert "training.compile: batches of translation have too many shapes to compile" in message
 
