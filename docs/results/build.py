@@ -205,6 +205,9 @@ def _copy(folder: Path, target: Path) -> Path:
             copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+            if path.suffix == ".json":  # what lies beside the repository is named from within it
+                text = copy.read_text(encoding="utf-8")
+                copy.write_text(text.replace(f"{ROOT.parent}/", "../"), encoding="utf-8")
             if path.name == "manifest.json":
                 _forget_where(copy)
     return target
