@@ -302,7 +302,7 @@ def test_shards_of_a_search_are_whole_runs_and_merge_by_copying(widths, here, wt
         shard = (*widths, "--out", part, "--shard", f"{number}/2")
         done = json.loads(wtie(*shard, "--json").stdout)
         trained.append(done["trained_cells"])
-        assert done["done_cells"] == done["planned_cells"] == len([*part.glob("**/result.json")])
+        assert done["done_cells"] == trained[-1] == len([*part.glob("**/result.json")])
         assert "nothing to do" in wtie(*shard).stderr
         shutil.copytree(part, tmp_path / "merged", dirs_exist_ok=True)
     assert min(trained) > 0

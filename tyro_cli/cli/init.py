@@ -4,7 +4,6 @@ Never writes over a file.
 """
 
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,8 @@ FILE_NAME = "wtie.yaml"
 
 def template() -> str:
     """Return the text of the configuration that `wtie init` writes."""
+    from importlib import resources
+
     return resources.files("tyro_cli.cli").joinpath("template.yaml").read_text(encoding="utf-8")
 
 

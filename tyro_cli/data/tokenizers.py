@@ -145,8 +145,8 @@ def _foreign_part(content: Any) -> str | None:
         tokens = [row[0] for row in rows if isinstance(row, list) and len(row) == 2]
         ids: list[Any] = list(range(len(rows)))
     else:
-        tokens = list(vocabulary) if isinstance(vocabulary, dict) else []
-        ids = [vocabulary[token] for token in tokens]
+        numbers = vocabulary if isinstance(vocabulary, dict) else {}
+        tokens, ids = list(numbers), list(numbers.values())
     if not all(isinstance(token, str) for token in tokens) or not needed <= set(tokens):
         return "model.vocab lacks a token that every text needs"
     if not all(type(number) is int for number in ids) or sorted(ids) != list(range(len(ids))):
