@@ -217,6 +217,8 @@ class Workplace:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
+                # A shell starts what runs in the background deaf to Ctrl-C, and we inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         )
         self._started.append(started)
