@@ -108,10 +108,11 @@ def _numbers(one: FindingResult) -> Row:
     if one.mean is None:
         return {}
     interval = one.interval()
-    row: dict[str, CellValue] = {
-        "mean": one.mean,
-        "differences": one.differences,
-    }
+    mean: float = one.mean
+    differences: tuple[float, ...] = one.differences
+    if one.finding.measure == "parameters":  # counts, and equal at every seed
+        mean, differences = int(mean), tuple(map(int, differences))
+    row: dict[str, CellValue] = {"mean": mean, "differences": differences}
     if one.margin is not None:
         row["margin"] = one.margin
         row["equivalence_p_holm"] = one.equivalence_p_holm

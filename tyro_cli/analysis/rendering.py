@@ -34,7 +34,7 @@ def cell_text(column: Column, row: Row) -> str:
         return NOT_APPLICABLE
     if isinstance(value, tuple):
         sign = "" if column.kind == "numbers" else "+"
-        numbers = ", ".join(f"{number:{sign},.{column.digits}f}" for number in value)
+        numbers = ", ".join(f"{number:{sign},.{_digits(column, number)}f}" for number in value)
         return f"[{numbers}]" if column.kind == "interval" else numbers
     if isinstance(value, str):
         return value
@@ -43,12 +43,17 @@ def cell_text(column: Column, row: Row) -> str:
     specifications = {
         "integer": ",d",
         "signed_integer": "+,d",
-        "number": f",.{column.digits}f",
+        "number": f",.{_digits(column, value)}f",
         "shortest": "g",
-        "signed": f"+,.{column.digits}f",
+        "signed": f"+,.{_digits(column, value)}f",
         "percent": f".{column.digits}%",
     }
     return f"{value:{specifications[column.kind]}}".replace("%", " %")
+
+
+def _digits(column: Column, number: float) -> int:
+    """Return the digits behind the point: none for a count in a column of measures."""
+    return 0 if isinstance(number, int) else column.digits
 
 
 def to_markdown(table: Table) -> str:
