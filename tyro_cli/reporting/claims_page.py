@@ -89,7 +89,7 @@ def _card(one: ClaimResult) -> VerdictCard:
         facts.append(Fact(first.finding.name, _shown(first.mean), measure_in_words(first)))
     if interval is not None:
         facts.append(
-            Fact("95 % interval", f"[{interval.low:+.4g}, {interval.high:+.4g}]", first.where)
+            Fact("95 % interval", f"[{interval.low:+.4f}, {interval.high:+.4f}]", first.where)
         )
     return VerdictCard(
         title=f"Claim {one.claim.number}: {one.claim.sentence}",
@@ -104,8 +104,8 @@ def _card(one: ClaimResult) -> VerdictCard:
 
 
 def _shown(number: float) -> str:
-    """Write a number of any size with its sign, counts of parameters without an exponent."""
-    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.4g}"
+    """Write a number of any size with its sign, as the tables do."""
+    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.4f}"
 
 
 def _summary(one: ClaimResult) -> str:
