@@ -524,7 +524,7 @@ class TrainingConfig(Section):
 
     compile: Truth = False
     """Language modelling: compile the blocks with torch.compile before the first step. That takes a
-    minute and a C++ compiler (on a GPU: triton); on a CPU it was measured to gain nothing."""
+    minute and a C++ compiler (on a GPU: triton); no gain was seen on a CPU."""
 
     early_stopping: EarlyStopping | None = None
     """Off unless given."""
