@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.cells import SmallRun, stable_digests
 from tests.faults.crashes import Recovery, Reference, reference_of
+from tests.faults.test_crashes import CELLS
 from tests.storage.disk import FailingCall, before_each_call
 from tyro_cli.errors import StorageError
 from tyro_cli.storage.checkpoints import list_checkpoints
@@ -29,12 +30,12 @@ class Paused(Exception):
 class PausedCell:
     """A cell that has made a step and is about to evaluate and save; as often as asked."""
 
-    def __init__(self, run: SmallRun, place: Path, step: int) -> None:
+    def __init__(self, run: SmallRun, place: Path, step: int, name: str = NAME) -> None:
         self.folder = place / "cell"
         self.folder.mkdir()
-        self.reference: Reference = reference_of(run, NAME, place / "reference")
-        self.recovery = Recovery(run, NAME, self.reference, place / "scratch")
-        self.trainer = Trainer(run.context(NAME, self.folder))
+        self.reference: Reference = reference_of(run, name, place / "reference")
+        self.recovery = Recovery(run, name, self.reference, place / "scratch")
+        self.trainer = Trainer(run.context(name, self.folder))
         self.old_step, self.new_step = step - run.every, step
         go_on = self.trainer._after_step
 
@@ -97,17 +98,21 @@ def test_a_call_that_fails_while_saving_costs_no_checkpoint(short, tmp_path, inj
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: errno.errorcode[number])
-def test_every_error_at_every_call_while_saving(short, tmp_path, injected, number):
-    cell = PausedCell(short, tmp_path, step=8)
-    k = 1
-    while check(cell, k, number):
-        k += 1
-    assert k > 30
-    injected("calls that fail", k - 1)
+@pytest.mark.parametrize("name", CELLS)
+def test_every_error_at_every_call_while_saving(long, tmp_path, injected, name):
+    """A cell of 200 steps, half-way: older checkpoints are there, and one is removed."""
+    cell = PausedCell(long, tmp_path, step=120, name=name)
+    for number in NUMBERS:
+        k = 1
+        while check(cell, k, number):
+            k += 1
+        assert k > 30
+        injected("calls that fail", k - 1)
 
 
-def final_write_fails(run: SmallRun, trained: Path, folder: Path, k: int, number: int) -> bool:
+def final_write_fails(
+    run: SmallRun, name: str, trained: Path, folder: Path, k: int, number: int
+) -> bool:
     """Let the k-th call fail from where training has ended; then go on without a fault."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -117,29 +122,36 @@ def final_write_fails(run: SmallRun, trained: Path, folder: Path, k: int, number
     failing = FailingCall(k, number)
     with before_each_call(failing):
         try:
-            run.train(NAME, folder)
+            run.train(name, folder)
         except StorageError as error:
             assert os.strerror(number) in error.message
             assert error.remedy
     if failing.calls < k:
         return False
-    run.train(NAME, folder)
+    run.train(name, folder)
     assert stable_digests(folder) == stable_digests(trained)
     return True
 
 
-@pytest.mark.parametrize(
-    "every", [pytest.param(25, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
-)
-def test_a_call_that_fails_in_the_final_write_costs_nothing(short, tmp_path, injected, every):
-    trained = short.train(NAME, tmp_path / "trained")
-    number = 0
-    k = 1
-    while final_write_fails(short, trained, tmp_path / "cell", k, NUMBERS[k % len(NUMBERS)]):
+def fail_the_final_write(run: SmallRun, name: str, place: Path, every: int) -> int:
+    """Let each `every`-th call fail in turn; return how many did."""
+    trained = run.train(name, place / "trained")
+    number, k = 0, 1
+    while final_write_fails(run, name, trained, place / "cell", k, NUMBERS[k % len(NUMBERS)]):
         k += every
         number += 1
     assert k > 30, "hardly any call was seen"
-    injected("calls that fail", number)
+    return number
+
+
+def test_a_call_that_fails_in_the_final_write_costs_nothing(short, tmp_path, injected):
+    injected("calls that fail", fail_the_final_write(short, NAME, tmp_path, every=25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
+def test_no_call_that_fails_in_a_final_write_costs_anything(long, tmp_path, injected, name):
+    injected("calls that fail", fail_the_final_write(long, name, tmp_path, every=1))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files")

@@ -222,14 +222,14 @@ def spoil_gradient(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Trainer, "_accumulate", spoiled)
 
 
-def spoil_evaluation(monkeypatch, step: int) -> None:
+def spoil_evaluation(monkeypatch, step: int, every: int = 20) -> None:
     sweep, evaluations = tasks.sweep_nats, 0
 
     def spoiled(*arguments: Any, **options: Any) -> Any:
         nonlocal evaluations
         evaluations += 1
         nats = sweep(*arguments, **options)
-        if evaluations == step // 4:
+        if evaluations == step // every:
             nats[7] = float("nan")
         return nats
 
@@ -237,27 +237,27 @@ def spoil_evaluation(monkeypatch, step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "step", "what", "kept"),
+    ("name", "spoil", "step", "what", "kept"),
     [
-        (spoil_loss, 7, "loss", 6),
-        (spoil_gradient, 7, "gradient", 6),
-        (spoil_gradient, 1, "gradient", 0),
-        (spoil_evaluation, 8, "valid loss", 4),
+        ("tied/seed-0", spoil_loss, 107, "loss", 106),
+        ("untied/seed-0", spoil_gradient, 107, "gradient", 106),
+        ("tied/seed-1", spoil_gradient, 1, "gradient", 0),
+        ("untied/seed-1", spoil_evaluation, 120, "valid loss", 100),
     ],
     ids=["loss", "one gradient", "the first gradient", "evaluation"],
 )
 def test_a_number_that_is_not_finite_ends_the_cell_before_the_update(
-    short, tmp_path, monkeypatch, injected, spoil, step, what, kept
+    long, tmp_path, monkeypatch, injected, name, spoil, step, what, kept
 ):
     whole = tmp_path / "whole"
     if kept:
         with pytest.raises(Interrupted):
-            short.train(NAME, whole, **stopping_at(kept))
+            long.train(name, whole, **stopping_at(kept))
     cell = tmp_path / "cell"
     with monkeypatch.context() as patch:
         spoil(patch, step)
         with pytest.raises(Diverged, match=f"step {step}: the {what} is not a finite number"):
-            short.train(NAME, cell)
+            long.train(name, cell)
     injected("numbers that are not finite")
     result = json.loads((cell / "result.json").read_text())
     assert result["status"] == "diverged"
@@ -275,5 +275,5 @@ def test_a_number_that_is_not_finite_ends_the_cell_before_the_update(
         file = f"checkpoints/last-{kept:08d}/model.safetensors"
         assert (cell / file).read_bytes() == (whole / file).read_bytes()
     before = stable_digests(cell)
-    short.train(NAME, cell)  # it counts as done: nothing is trained
+    long.train(name, cell)  # it counts as done: nothing is trained
     assert stable_digests(cell) == before

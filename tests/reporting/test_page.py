@@ -11,6 +11,7 @@ from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
 from tyro_cli.reporting.folders import read_report, write_report
 from tyro_cli.reporting.page import MAX_PAGE_BYTES, code_parts
+from tyro_cli.reporting.study_page import changes_in_words
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>{{ 7*7 }}&\\textbf{x}\"'"
 
@@ -35,6 +36,21 @@ def test_a_study_says_the_verdict_of_every_point(study_report):
         assert f"{levels}:" in verdict
     assert verdict.count("adjusted by Holm: p") == 4
     assert "No contrast changes its sign along a factor." in verdict
+
+
+def test_a_study_counts_the_changes_of_sign_that_it_cannot_establish():
+    crossed = "Crossover of tied along data: untied is better at 0.1 and tied at 1.0."
+    weak = [
+        f"Tied along data at size {size}: the sign of the mean changes between 0.1 (-0.0001) and "
+        "1.0 (+0.0001), not established."
+        for size in (1, 2, 4)
+    ]
+    assert changes_in_words([]) == "No contrast changes its sign along a factor."
+    assert changes_in_words([crossed, *weak[:2]]) == " ".join([crossed, *weak[:2]])
+    text = changes_in_words([crossed, *weak])
+    assert text.startswith(crossed)
+    assert "changes 3 times along a factor, not established" in text
+    assert "-0.0001" not in text
 
 
 def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):

@@ -75,6 +75,12 @@ NOT_COMPARABLE = (
     "No metric was computed in one way at all points, so there is no chart along the factors."
 )
 
+ESTABLISHED = "Crossover of "
+"""How the sentence on an established crossover begins."""
+
+LISTED_CHANGES = 2
+"""So many changes of sign that are not established stand in the verdict one by one."""
+
 POINTS_OF_A_CURVE = 30
 """Half as many as on the page of a run, so that a grid of a dozen points fits into one page."""
 
@@ -171,7 +177,7 @@ def _cards(
             VerdictCard(
                 title=f"{arm.name} against {study.manifest.baseline}",
                 text=text,
-                sentence=" ".join(said) or "No contrast changes its sign along a factor.",
+                sentence=changes_in_words(said),
                 swatch=next((swatch(one.colour) for one in arms if one.name == winner), None),
                 facts=_facts(own),
                 points=tuple((f"{one.where}:", one.verdict.sentence) for one in own),
@@ -180,8 +186,21 @@ def _cards(
     return tuple(cards)
 
 
+def changes_in_words(changes: Sequence[str]) -> str:
+    """Return what a card says of the signs: every crossover, and the rest counted if many."""
+    if not changes:
+        return "No contrast changes its sign along a factor."
+    weak = [change for change in changes if not change.startswith(ESTABLISHED)]
+    if len(weak) <= LISTED_CHANGES:
+        return " ".join(changes)
+    crossed = [change for change in changes if change.startswith(ESTABLISHED)]
+    counted = f"The sign of the mean changes {len(weak)} times along a factor, not established"
+    where = "each stands under the table of contrasts"
+    return " ".join([*crossed, f"{counted}; {where}."])
+
+
 def _is_about(sentence: str, arm: str) -> bool:
-    start = sentence.removeprefix("Crossover of ").casefold()
+    start = sentence.removeprefix(ESTABLISHED).casefold()
     return start.startswith(f"{arm.casefold()} along ")
 
 
