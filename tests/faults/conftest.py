@@ -35,5 +35,9 @@ def short(tmp_path_factory) -> SmallRun:
 
 @pytest.fixture(scope="package")
 def long(tmp_path_factory) -> SmallRun:
-    """A run of 200 steps a cell, evaluated at every twentieth; nothing is trained yet."""
-    return SmallRun(tmp_path_factory.mktemp("long"), steps=200, every=20)
+    """A run of 200 steps a cell of two micro-batches each, evaluated at every twentieth.
+
+    Nothing is trained yet.
+    """
+    training = {"micro_batch_tokens": 16}
+    return SmallRun(tmp_path_factory.mktemp("long"), steps=200, every=20, training=training)

@@ -117,8 +117,8 @@ def final_write_fails(
     if folder.exists():
         shutil.rmtree(folder)
     shutil.copytree(trained, folder)
-    for name in ("result.json", "documents.npz", "performance.json"):
-        (folder / name).unlink()
+    for file in ("result.json", "documents.npz", "performance.json"):
+        (folder / file).unlink()
     failing = FailingCall(k, number)
     with before_each_call(failing):
         try:

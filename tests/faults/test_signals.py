@@ -42,15 +42,19 @@ class Interruptions:
         self.run, self.place, self.name = run, place, name
         self.whole = stable_digests(run.train(name, place / "whole"))
         self.seen: Counter[str] = Counter()
+        self.saving: list[int] = []  # which calls of the last training wrote a checkpoint
 
     def at_call(self, k: int, number: int) -> int:
         """Send a signal before the k-th call of the system; return how many calls were made."""
         calls = 0
+        self.saving.clear()
 
         def train(send: Callable[[str], None], **watched: Any) -> None:
             def act(call: str, arguments: tuple) -> None:
                 nonlocal calls
                 calls += 1
+                if is_saving():
+                    self.saving.append(calls)
                 if calls == k:
                     send(SAVING if is_saving() else "another call")
 
@@ -192,9 +196,14 @@ def test_a_signal_anywhere_in_a_long_cell_costs_nothing(long, tmp_path, injected
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
-def test_a_second_signal_ends_a_cell_at_once_and_costs_nothing(interruptions, injected):
+@pytest.mark.parametrize("name", CELLS)
+def test_a_second_signal_ends_a_cell_at_once_and_costs_nothing(long, tmp_path, injected, name):
+    interruptions = Interruptions(long, tmp_path, name)
     total = interruptions.at_call(NEVER, signal.SIGTERM)
-    for k in range(5, total, 17):
-        interruptions.twice_at_call(k, NUMBERS[k % 2])
-    assert interruptions.seen[SAVING] >= 3
+    saving = list(interruptions.saving)
+    draw = random.Random(name)
+    for number in NUMBERS * 2:
+        interruptions.twice_at_call(draw.choice(saving), number)
+        interruptions.twice_at_call(draw.randint(1, total), number)
+    assert interruptions.seen[SAVING] >= 4
     injected("second signals", interruptions.seen.total())

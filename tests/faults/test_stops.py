@@ -146,9 +146,9 @@ def test_thirty_kills_of_a_run_over_all_phases_leave_no_trace(tmp_path, injected
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
-def test_of_twenty_starters_of_one_cell_one_runs(short, tmp_path, injected, monkeypatch):
+def test_of_twenty_starters_of_one_cell_one_runs(long, tmp_path, injected, monkeypatch):
     monkeypatch.setattr(worker, "ORPHAN_SECONDS", 1.0)
-    whole = short.train(NAME, tmp_path / "whole")
+    whole = long.train(NAME, tmp_path / "whole")
     cell = tmp_path / "runs" / "cell"
     cell.parent.mkdir()
     ready, begin = os.pipe()
@@ -162,7 +162,7 @@ def test_of_twenty_starters_of_one_cell_one_runs(short, tmp_path, injected, monk
                 time.sleep(0.2)
 
         try:
-            short.train(NAME, cell, poll=stay)
+            long.train(NAME, cell, poll=stay)
         except LockHeld as error:
             (tmp_path / f"told-{os.getpid()}").write_text(error.message)
             return 7
@@ -191,7 +191,7 @@ def test_of_twenty_starters_of_one_cell_one_runs(short, tmp_path, injected, monk
             os.waitpid(process, 0)
     begun = time.monotonic()
     step_of_first: list[float] = []
-    short.train(NAME, cell, report=lambda event: step_of_first.append(time.monotonic() - begun))
+    long.train(NAME, cell, report=lambda event: step_of_first.append(time.monotonic() - begun))
     assert step_of_first[0] < 10, "the lock of the killed owner was still in the way"
     assert stable_digests(cell) == stable_digests(whole)
     injected("starters of one cell at once", 20)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.faults.cells import SmallRun
-from tests.faults.test_damage import stopping_at
+from tests.faults.test_damage import STOPPED, stopping_at
 from tyro_cli.analysis.records import load_run
 from tyro_cli.config.loading import load_experiment
 from tyro_cli.data.corpora import read_text
@@ -51,29 +51,29 @@ def canary(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def stopped(short, tmp_path_factory) -> Path:
-    """A cell that was stopped at step 10."""
+def stopped(long, tmp_path_factory) -> Path:
+    """A cell that was stopped half-way."""
     folder = tmp_path_factory.mktemp("stopped") / "cell"
     with pytest.raises(Interrupted):
-        short.train(NAME, folder, **stopping_at(10))
+        long.train(NAME, folder, **stopping_at(STOPPED))
     return folder
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> SmallRun:
-    run = SmallRun(tmp_path_factory.mktemp("finished"), steps=12, every=4, seeds=(0,))
+    run = SmallRun(tmp_path_factory.mktemp("finished"), steps=200, every=20)
     run.train_all()
     return run
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_pickle_in_a_checkpoint_is_refused(short, stopped, tmp_path, canary, injected, name):
+def test_a_pickle_in_a_checkpoint_is_refused(long, stopped, tmp_path, canary, injected, name):
     cell = Path(shutil.copytree(stopped, tmp_path / "cell"))
     newest = list_checkpoints(cell / "checkpoints", "last")[0][1]
     (newest / name).write_bytes(canary)
     write_manifest(newest)
     with pytest.raises(WtieError) as caught:
-        short.train(NAME, cell)
+        long.train(NAME, cell)
     assert caught.value.remedy
     injected("pickles with a canary")
 
@@ -82,13 +82,13 @@ def test_a_pickle_in_a_checkpoint_is_refused(short, stopped, tmp_path, canary, i
     "name", ["MANIFEST.json", "metrics.jsonl", "performance.json", "result.json"]
 )
 def test_a_pickle_among_the_records_of_a_cell_is_data(
-    short, stopped, tmp_path, canary, injected, name
+    long, stopped, tmp_path, canary, injected, name
 ):
     cell = Path(shutil.copytree(stopped, tmp_path / "cell"))
     newest = list_checkpoints(cell / "checkpoints", "last")[0][1]
     ((newest if name == "MANIFEST.json" else cell) / name).write_bytes(canary)
     try:
-        short.train(NAME, cell)
+        long.train(NAME, cell)
     except WtieError as error:
         assert name in error.message
     injected("pickles with a canary")
@@ -102,7 +102,7 @@ def test_a_pickle_as_configuration_is_refused(tmp_path, canary, injected):
     injected("pickles with a canary")
 
 
-def test_a_pickle_as_corpus_tokenizer_or_tokens_is_refused(short, tmp_path, canary, injected):
+def test_a_pickle_as_corpus_tokenizer_or_tokens_is_refused(long, tmp_path, canary, injected):
     path = tmp_path / "train.txt"
     path.write_bytes(canary)
     assert read_text(path) == canary.decode()  # it is text, and no more than that
@@ -112,7 +112,7 @@ def test_a_pickle_as_corpus_tokenizer_or_tokens_is_refused(short, tmp_path, cana
             read(path)
         injected("pickles with a canary")
     for name in ("tokenizer.json", "prepared.json", "train.tokens", "train.tokens.json"):
-        entry = Path(shutil.copytree(short.prepared.folder, tmp_path / name))
+        entry = Path(shutil.copytree(long.prepared.folder, tmp_path / name))
         (entry / name).write_bytes(canary)
         with pytest.raises(WtieError):
             open_prepared(entry)
@@ -168,7 +168,7 @@ def test_settings_of_a_foreign_run_build_no_model_larger_than_its_tensors(
     finished, tmp_path, injected, monkeypatch
 ):
     folder = Path(shutil.copytree(finished.folder, tmp_path / finished.folder.name))
-    for path in (folder / "manifest.json", folder / NAME / "result.json"):
+    for path in (folder / "manifest.json", *folder.glob("tied/*/result.json")):
         record = json.loads(path.read_text())
         holder = record["arms"]["tied"] if "arms" in record else record
         holder["settings"]["model"]["d_model"] = 2**16
@@ -229,7 +229,7 @@ HEADERS["overlapping tensors"] = header(
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_header_that_cannot_be_is_refused(short, stopped, tmp_path, injected, name):
+def test_a_header_that_cannot_be_is_refused(long, stopped, tmp_path, injected, name):
     cell = Path(shutil.copytree(stopped, tmp_path / "cell"))
     newest = list_checkpoints(cell / "checkpoints", "last")[0][1]
     content = HEADERS[name]
@@ -237,7 +237,7 @@ def test_a_header_that_cannot_be_is_refused(short, stopped, tmp_path, injected, 
     (newest / "model.safetensors").write_bytes(content)
     write_manifest(newest)
     with pytest.raises(WtieError, match="header"):
-        short.train(NAME, cell)
+        long.train(NAME, cell)
     injected("headers that cannot be")
 
 
