@@ -94,7 +94,7 @@ def choose_workers(
         asked: `--workers`, or None for as many as cells, cores, devices and memory allow.
         num_cells: Cells that are left.
         cell_bytes: Estimate of the memory of the largest of them, without the interpreter.
-        device: `cpu` or `cuda`; a GPU takes one cell at a time.
+        device: `cpu` or `cuda`; a GPU takes one cell at a time unless more are asked for.
         cells: Name of the largest cell, for the message.
 
     Raises:
