@@ -52,6 +52,22 @@ def gradients(step: int) -> dict[str, Any]:
     }
 
 
+def three_roles(step: int) -> dict[str, Any]:
+    """A record of a translation with one vocabulary."""
+    record = gradients(step)
+    bands = {
+        "source_norm": [0.25, 0.2, 0.15, 0.1, 0.05, 0.3],
+        "input_source_cosine": [0.6, 0.5, 0.4, 0.3, 0.2, None],
+        "output_source_cosine": [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6],
+    }
+    return record | {
+        "source_norm": 0.5,
+        "input_source_cosine": 0.3,
+        "output_source_cosine": -0.2,
+        "bands": record["bands"] | bands,
+    }
+
+
 def make_probes(num_seeds: int = 3, **changes: Any) -> dict[str, Any]:
     """Return the record as plain values; keyword arguments replace parts of it."""
     matrices = [(arm, seed, matrix) for arm, matrix in BASE for seed in range(num_seeds)]

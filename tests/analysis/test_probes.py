@@ -2,12 +2,19 @@
 
 import math
 from statistics import fmean
+from typing import Any
 
 import pytest
 
-from tests.analysis.fake_probes import make_probes, probes
+from tests.analysis.fake_probes import gradients, make_probes, probes, three_roles
 from tyro_cli.analysis.probe_tables import probe_tables
-from tyro_cli.analysis.probes import Agreements, load_probes, shape_contrast, shape_over_seeds
+from tyro_cli.analysis.probes import (
+    Agreements,
+    RoleGradientRecord,
+    load_probes,
+    shape_contrast,
+    shape_over_seeds,
+)
 from tyro_cli.analysis.rendering import RENDERERS, to_plain
 from tyro_cli.analysis.statistics import paired_t_interval
 from tyro_cli.errors import DamagedRecord, NothingMatched
@@ -140,6 +147,7 @@ def test_the_tables_of_a_run() -> None:
     assert roles[0]["ratio_1"] == pytest.approx(1 / 2)
     assert roles[2]["cosine"] == pytest.approx(0.41)
     assert roles[0]["ratio_5"] is None
+    assert {row["roles"] for row in roles} == {"input / output"}
     for table in tables.values():
         assert table.title in to_plain(table)
         for render in RENDERERS.values():
@@ -177,3 +185,47 @@ def test_the_ratio_is_a_geometric_mean() -> None:
         course["records"][0]["output_norm"] = output
     row = next(r for r in probe_tables(probes(**record))["probes.roles"].rows if r["arm"] == "tied")
     assert row["ratio"] == pytest.approx(math.exp(fmean([math.log(0.25), 0])))
+
+
+def make_translation_probes() -> dict[str, Any]:
+    """Return the record of a translation with one vocabulary."""
+    rows = make_probes()["rows"]
+    record = make_probes(rows=rows | {"source": rows["target"]})
+    for course in record["role_gradients"]:
+        course["records"] = [three_roles(step) for step in (1, 21, 41)]
+    return record
+
+
+def test_the_encoders_role_stands_beside_the_other_two() -> None:
+    table = probe_tables(probes(**make_translation_probes()))["probes.roles"]
+    first = {
+        row["roles"]: row for row in table.rows if (row["arm"], row["when"]) == ("tied", "first")
+    }
+    assert {pair: row["ratio"] for pair, row in first.items()} == {
+        "input / output": pytest.approx(1 / 2),
+        "source / output": pytest.approx(1 / 4),
+        "source / input": pytest.approx(1 / 2),
+    }
+    assert first["source / output"]["cosine_5"] == pytest.approx(-0.6)
+    assert first["source / input"]["cosine_0"] == pytest.approx(0.6)
+    assert first["source / input"]["cosine_5"] is None
+    assert first["source / output"]["ratio_5"] == pytest.approx(3)
+    assert len(table.rows) == 2 * 3 * 3
+    assert any("3 never a target" in note for note in table.notes)
+
+
+def test_a_part_of_the_encoders_gradients_is_damage() -> None:
+    record = make_translation_probes()
+    del record["role_gradients"][0]["records"][1]["bands"]["source_norm"]
+    with pytest.raises(ValueError, match="a part of the encoder's gradients is missing"):
+        probes(**record)
+    record = make_translation_probes()
+    record["role_gradients"][0]["records"][1]["bands"]["source_norm"].pop()
+    with pytest.raises(ValueError, match="a list has not one number a band"):
+        probes(**record)
+
+
+def test_a_record_without_the_encoders_role_stays_as_it_was() -> None:
+    for record in (gradients(1), three_roles(1)):
+        kept = RoleGradientRecord.model_validate(record | {"kind": "role_gradients"})
+        assert kept.model_dump(mode="json", exclude_unset=True) == record

@@ -67,11 +67,6 @@ def test_a_key_of_translation_is_refused_in_a_language_model(
     assert f"{key}: is for the task translation" in problems(VALID, [override])
 
 
-def test_gradients_of_two_roles_are_measured_of_a_language_model(problems: Problems) -> None:
-    message = problems(TRANSLATION, ["evaluation.role_gradients_every_steps=5"])
-    assert "role_gradients_every_steps: is for the task language-modeling; take it out" in message
-
-
 def test_translation_is_not_compiled(problems: Problems) -> None:
     message = problems(TRANSLATION, ["training.compile=true"])
     assert "training.compile: batches of translation have too many shapes to compile" in message

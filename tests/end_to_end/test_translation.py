@@ -180,6 +180,23 @@ def test_a_killed_run_ends_with_the_same_bytes(place: Workplace) -> None:
 
 
 @pytest.mark.slow
+def test_the_gradients_of_the_roles_are_probed(place: Workplace) -> None:
+    config = translation(place)
+    done = place.train("evaluation.role_gradients_every_steps=2", config=config)
+    assert done.exit_code == 0, done.stderr
+    probed = place.wtie("probe", place.run_folder())
+    assert probed.exit_code == 0, probed.stderr
+    assert "Gradients of the roles of tiny-translation" in probed.stdout
+    table = json.loads((place.run_folder() / "tables" / "probes.roles.json").read_text())
+    # Three pairs of roles in three records of each arm.
+    assert len(table["rows"]) == len(ARMS) * 3 * 3
+    assert {row["roles"] for row in table["rows"]} == {
+        "input / output", "source / output", "source / input",
+    }  # fmt: skip
+    assert place.wtie("runs", "verify", place.run_folder()).exit_code == 0
+
+
+@pytest.mark.slow
 def test_separate_vocabularies_and_a_script_of_their_own(place: Workplace) -> None:
     arms = {name: ARMS[name] for name in ("none", "in-out")}
     config = translation(

@@ -128,6 +128,7 @@ def test_any_setting_of_translation_changes_the_identity(key: str) -> None:
         {"model__positions": "rotary"},
         {"evaluation__beam_size": 5},
         {"evaluation__length_penalty": 1.0},
+        {"evaluation__role_gradients_every_steps": 7},
     ],
     ids=lambda same: next(iter(same)),
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 from tests.data.texts import write_pairs
 from tests.folders import digests
 from tyro_cli.analysis.formats import CellResult
-from tyro_cli.config.schema import Settings
+from tyro_cli.analysis.probes import RoleGradientRecord
+from tyro_cli.config.schema import ROLE_GRADIENTS, Settings
 from tyro_cli.data.prepared_pairs import PreparedPairs, prepare_pairs
 from tyro_cli.errors import Interrupted
 from tyro_cli.evaluation.translation import pair_nats
 from tyro_cli.experiments.specs import CellSpec
 from tyro_cli.experiments.worker import run_cell
 from tyro_cli.ledger.ledger import ledger_of
+from tyro_cli.storage.records import read_records
 from tyro_cli.training.processes import ALONE
+from tyro_cli.training.role_gradients import KIND, RoleGradients
 from tyro_cli.training.tasks import Translation, task_of
 
 pytest.importorskip("sacrebleu")
@@ -131,7 +135,12 @@ def test_a_cell_leaves_scores_translations_and_counts(
 def test_a_cell_gone_on_with_is_the_one_that_was_never_stopped(
     tmp_path: Path, corpus: Path, data: PreparedPairs
 ) -> None:
-    chosen = settings(corpus, training__micro_batch_tokens=128)
+    chosen = settings(
+        corpus,
+        training__micro_batch_tokens=128,
+        model__tying="three-way",
+        evaluation__role_gradients_every_steps=1,
+    )
     train(tmp_path / "whole", data, chosen)
     for stop_at in (1, 3, 4, 6):
         steps = [0]
@@ -157,6 +166,30 @@ def test_a_cell_gone_on_with_is_the_one_that_was_never_stopped(
     assert whole == parts
 
 
+@pytest.mark.parametrize("tying", ["none", "in-out", "three-way"])
+def test_measuring_the_gradients_of_the_roles_adds_records_alone(
+    tmp_path: Path, corpus: Path, data: PreparedPairs, tying: str
+) -> None:
+    left = []
+    for name, every in (("without", None), ("with", 3)):
+        key = {"evaluation__role_gradients_every_steps": every}
+        result = train(tmp_path / name, data, settings(corpus, model__tying=tying, **key))
+        assert result["settings"]["evaluation"].pop(ROLE_GRADIENTS, None) == every
+        cell = tmp_path / name / "arm" / "seed-0"
+        records = list(read_records(cell / "metrics.jsonl"))
+        roles = [record for record in records if record["kind"] == KIND]
+        files = digests(cell)
+        for of_times_or_settings in ("metrics.jsonl", "performance.json", "result.json"):
+            del files[of_times_or_settings]
+        left.append((files, result, [record for record in records if record not in roles]))
+    assert left[0] == left[1]
+    assert [record["step"] for record in roles] == [1, 4, 7]
+    for record in roles:
+        bands = RoleGradientRecord.model_validate(record).bands
+        assert bands.source_norm is not None
+        assert len(bands.source_norm) == 6
+
+
 def test_a_cell_stopped_while_it_translates_is_gone_on_with(
     tmp_path: Path, corpus: Path, data: PreparedPairs
 ) -> None:
@@ -174,6 +207,25 @@ def test_a_cell_stopped_while_it_translates_is_gone_on_with(
         train(tmp_path, data, settings(corpus), poll, report)
     assert not (tmp_path / "arm" / "seed-0" / "result.json").exists()
     assert train(tmp_path, data, settings(corpus))["status"] == "done"
+
+
+@pytest.mark.parametrize("sharing", ["joint", "separate"])
+def test_the_encoder_has_a_role_where_the_vocabulary_is_one(
+    data: PreparedPairs, corpus: Path, sharing: str
+) -> None:
+    chosen = settings(
+        corpus, evaluation__role_gradients_every_steps=2, training__micro_batch_tokens=128
+    )
+    measured = RoleGradients(chosen, replace(data, sharing=sharing))
+    source, _, target_in, _ = measured.batch
+    assert 0 < source.size + target_in.size <= 128
+    model = Translation(chosen, data, seed=0).build_model()
+    record = measured.record(model, 4)
+    assert record is not None
+    assert ("source_norm" in record) == (sharing == "joint")
+    assert measured.record(model, 5) is None
+    # Bands are of targets: digits are read by the encoder alone.
+    assert record["bands"]["tokens"][-1] > 200
 
 
 def test_micro_batches_are_the_batch(corpus: Path, data: PreparedPairs) -> None:

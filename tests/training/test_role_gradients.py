@@ -1,4 +1,4 @@
-"""Measuring the gradients of the two roles changes nothing of a cell but adds its records."""
+"""Measuring the gradients of the roles changes nothing of a cell but adds its records."""
 
 from pathlib import Path
 from typing import Any

@@ -231,33 +231,36 @@ def resemblance_table(record: ProbeRecord) -> Table:
 
 
 def role_table(record: ProbeRecord) -> Table:
-    """Return the course of the gradients of the two roles: first, middle and last record."""
+    """Return the course of the gradients of the roles: first, middle and last record."""
     num_bands = record.settings.num_bands
-    bands = [*(f"band {band + 1}" for band in range(num_bands)), "never seen"]
+    is_translation = "source" in record.rows
+    never_seen = "never a target" if is_translation else "never seen"
+    bands = [*(f"band {band + 1}" for band in range(num_bands)), never_seen]
     rows: list[Row] = []
     for arm in record.arms:
         courses = [course for course in record.role_gradients if course.arm == arm]
-        for index, when in enumerate(COURSE):
+        for index, when in enumerate(COURSE if courses else ()):
             taken = [course.records[index] for course in courses]
-            if not taken:
-                continue
-            row: dict[str, CellValue] = {
-                "arm": arm,
-                "when": when,
-                "step": ", ".join(str(step) for step in sorted({one.step for one in taken})),
-                "seeds": _seeds([course.seed for course in courses]),
-                "ratio": _ratio(taken, None),
-                "cosine": _cosine(taken, None),
-            }
-            for band in range(len(bands)):
-                row[f"ratio_{band}"] = _ratio(taken, band)
-                row[f"cosine_{band}"] = _cosine(taken, band)
-            rows.append(row)
+            for first, second, cosine in _pairs_of_roles(taken):
+                row: dict[str, CellValue] = {
+                    "arm": arm,
+                    "roles": f"{first} / {second}",
+                    "when": when,
+                    "step": ", ".join(str(step) for step in sorted({one.step for one in taken})),
+                    "seeds": _seeds([course.seed for course in courses]),
+                    "ratio": _ratio(taken, first, second, None),
+                    "cosine": _mean(taken, cosine, None),
+                }
+                for band in range(len(bands)):
+                    row[f"ratio_{band}"] = _ratio(taken, first, second, band)
+                    row[f"cosine_{band}"] = _mean(taken, cosine, band)
+                rows.append(row)
     return Table(
         "probes.roles",
-        f"Gradients of the two roles of {record.name}: input / output",
+        f"Gradients of the roles of {record.name}",
         (
             Column("arm", "arm"),
+            Column("roles", "roles"),
             Column("when", "record"),
             Column("step", "step"),
             Column("seeds", "seeds", on_screen=False),
@@ -274,11 +277,13 @@ def role_table(record: ProbeRecord) -> Table:
         ),
         tuple(rows),
         (
-            "Norm of the gradient of a fixed part of valid at the input over that at the softmax, "
-            "geometric mean over seeds, and the mean of their cosine. Both are of one matrix where "
-            "tied, of a matrix each where untied.",
-            f"Bands: tokens by falling count in train, each band about 1/{num_bands} of its text: "
-            f"{_band_sizes(record.role_gradients)}.",
+            "Norm of the gradient of a fixed part of valid in the first role over that in the "
+            "second, geometric mean over seeds, and the mean of their cosine. Input: read by the "
+            + ("decoder; source: read by the encoder; " if is_translation else "model; ")
+            + "output: compared at the softmax. A matrix that has several roles gets their sum.",
+            f"Bands: tokens by falling count in train{' as target' * is_translation}, each band "
+            f"about 1/{num_bands} of its text: "
+            f"{_band_sizes(record.role_gradients, never_seen)}.",
         ),
     )
 
@@ -320,27 +325,47 @@ def _closer(over: OverSeeds, measure: AgreementMeasure) -> str:
     return "output" if (over.jackknife.estimate > 0) != (measure == LESS_IS_ALIKE) else "input"
 
 
-def _ratio(records: Sequence[RoleGradientRecord], band: int | None) -> float | None:
+def _pairs_of_roles(records: Sequence[RoleGradientRecord]) -> tuple[tuple[str, str, str], ...]:
+    """Return the pairs of roles that were measured, each with what its cosine is called."""
+    pair = ("input", "output", "cosine")
+    if any(record.bands.source_norm is None for record in records):
+        return (pair,)
+    return (
+        pair,
+        ("source", "output", "output_source_cosine"),
+        ("source", "input", "input_source_cosine"),
+    )
+
+
+def _ratio(
+    records: Sequence[RoleGradientRecord], first: str, second: str, band: int | None
+) -> float | None:
     logarithms = []
     for record in records:
-        norms = (record.input_norm, record.output_norm)
-        if band is not None:
-            norms = (record.bands.input_norm[band], record.bands.output_norm[band])
+        norms = [_value(record, f"{role}_norm", band) for role in (first, second)]
         if not (norms[0] and norms[1]):
             return None
         logarithms.append(math.log(norms[0] / norms[1]))
     return math.exp(fmean(logarithms))
 
 
-def _cosine(records: Sequence[RoleGradientRecord], band: int | None) -> float | None:
-    found = [one.cosine if band is None else one.bands.cosine[band] for one in records]
-    known = [cosine for cosine in found if cosine is not None]
+def _mean(records: Sequence[RoleGradientRecord], name: str, band: int | None) -> float | None:
+    found = [_value(record, name, band) for record in records]
+    known = [value for value in found if value is not None]
     return fmean(known) if len(known) == len(found) else None
 
 
-def _band_sizes(courses: Sequence[CellCourse]) -> str:
+def _value(record: RoleGradientRecord, name: str, band: int | None) -> float | None:
+    """Return a number of a record, in all or of a band."""
+    value: float | None = (
+        getattr(record, name) if band is None else getattr(record.bands, name)[band]
+    )
+    return value
+
+
+def _band_sizes(courses: Sequence[CellCourse], never_seen: str) -> str:
     *seen, never = courses[0].records[0].bands.tokens
-    return f"{', '.join(f'{size:,}' for size in seen)} tokens, {never:,} never seen"
+    return f"{', '.join(f'{size:,}' for size in seen)} tokens, {never:,} {never_seen}"
 
 
 def _rows_notes(record: ProbeRecord) -> list[str]:

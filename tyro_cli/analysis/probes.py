@@ -63,22 +63,41 @@ class ProbedAgreement(Record):
 
 
 class BandGradients(Record):
-    """The gradients of the two roles by band of frequency; the last band was never seen."""
+    """The gradients of the roles by band of frequency; the last band was never seen.
+
+    What is of the encoder's input is None as a whole where it was not measured.
+    """
 
     tokens: list[Count]
     input_norm: list[NonNegative | None]
     output_norm: list[NonNegative | None]
     cosine: list[float | None]
+    source_norm: list[NonNegative | None] | None = None
+    input_source_cosine: list[float | None] | None = None
+    output_source_cosine: list[float | None] | None = None
+
+    @model_validator(mode="after")
+    def _of_the_source_all_or_nothing(self) -> "BandGradients":
+        of_source = (self.source_norm, self.input_source_cosine, self.output_source_cosine)
+        if len({values is None for values in of_source}) > 1:
+            raise ValueError("bands: a part of the encoder's gradients is missing")
+        return self
 
 
 class RoleGradientRecord(Record):
-    """One record of the gradients of the two roles, as `metrics.jsonl` has it."""
+    """One record of the gradients of the roles, as `metrics.jsonl` has it.
+
+    The bands say whether the encoder's input was measured.
+    """
 
     step: Size
     loss_nats: float | None
     input_norm: NonNegative | None
     output_norm: NonNegative | None
     cosine: float | None
+    source_norm: NonNegative | None = None
+    input_source_cosine: float | None = None
+    output_source_cosine: float | None = None
     bands: BandGradients
 
 
@@ -134,7 +153,7 @@ class ProbeRecord(Record):
         for course in self.role_gradients:
             for record in course.records:
                 for values in dict(record.bands).values():
-                    if len(values) != self.settings.num_bands + 1:
+                    if values is not None and len(values) != self.settings.num_bands + 1:
                         raise ValueError("role_gradients: a list has not one number a band")
         return self
 

@@ -40,7 +40,7 @@ def probe(
     """Measure the embeddings of trained cells, tied and untied.
 
     Their shape, how much the seeds agree, which untied matrix the tied one is like, and the
-    gradients of its two roles where training measured them.
+    gradients of its roles where training measured them.
 
     Of a whole run at its best checkpoints the measurements are kept: probes.json in the run folder,
     and tables/probes.*. docs/PROBES.md has every formula and its source.

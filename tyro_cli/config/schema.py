@@ -556,10 +556,10 @@ class EvaluationConfig(Section):
     short ones. Left out: 1."""
 
     role_gradients_every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
-    """Language modelling: steps between measurements of the gradients that word vectors get at the
-    input and at the softmax, each a pass of its own on a fixed part of valid, from the first step
-    on; `wtie probe` shows them. It changes no number of training and is in no identity. Left out:
-    none."""
+    """Steps between measurements of the gradients that word vectors get at the input and at the
+    softmax, in translation with one vocabulary also at the encoder's input, each a pass of its own
+    on a fixed part of valid, from the first step on; `wtie probe` shows them. It changes no number
+    of training and is in no identity. Left out: none."""
 
 
 class AnalysisConfig(Section):
@@ -684,9 +684,6 @@ class Settings(Section):
         if self.evaluation.stride is not None:
             message = "translation scores every sentence as a whole; take it out"
             problems.append((("evaluation.stride", "task"), message))
-        if self.evaluation.role_gradients_every_steps is not None:
-            message = "is for the task language-modeling; take it out"
-            problems.append(((f"evaluation.{ROLE_GRADIENTS}", "task"), message))
         if self.training.compile:
             message = "batches of translation have too many shapes to compile; take it out"
             problems.append((("training.compile", "task"), message))

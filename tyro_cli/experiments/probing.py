@@ -288,7 +288,7 @@ def _course_of(cell: CellRecord) -> dict[str, Any] | None:
     return {
         "arm": cell.arm,
         "seed": cell.seed,
-        "records": [one.model_dump(mode="json") for one in course],
+        "records": [one.model_dump(mode="json", exclude_unset=True) for one in course],
     }
 
 

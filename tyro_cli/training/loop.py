@@ -223,7 +223,7 @@ class Trainer:
             raise
 
     def _measure_roles(self) -> dict[str, Any] | None:
-        """Return the record of the gradients of the two roles, where one is due."""
+        """Return the record of the gradients of the roles, where one is due."""
         if self.role_gradients is None:
             return None
         started = time.perf_counter()
