@@ -38,10 +38,14 @@ from tyro_cli.analysis.studies import (
 )
 from tyro_cli.analysis.translation_tables import (
     CONTRAST_COLUMNS,
+    COPYING,
     NAMES,
+    OVERLAP_COLUMNS,
+    OVERLAP_EXPLANATION,
     SCORES,
     Score,
     contrast_row,
+    overlap_row,
     quality_contrast,
 )
 from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
@@ -67,7 +71,7 @@ def study_tables(
     """
     tables = [results_table(study, force=force), family_table(study, contrasts)]
     if translates(study):
-        tables.append(quality_table(study, force=force))
+        tables += [quality_table(study, force=force), overlap_table(study)]
     if has_search(study):
         tables.append(tuned_table(study, force=force))
     if instrument := instrument_table(study):
@@ -150,8 +154,11 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     kept = [column for column in METRICS if column.key not in withheld]
     if translates(study):
         scores, score_notes = _comparable_scores(results, force=force)
-        kept += [Column(score, NAMES[score], "number", 2) for score in scores]
-        notes += score_notes
+        for score in scores:
+            name = NAMES[score]
+            kept.append(Column(score, name, "number", 2))
+            kept.append(Column(f"copy_{score}", f"{name} of copying", "number", 2, score == "bleu"))
+        notes += [*score_notes, *([f"{COPYING}."] if scores else [])]
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -244,7 +251,7 @@ def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
     rows: list[Row] = []
     notes = [
         "Differences are arm - baseline on test at the best-valid checkpoint, higher is better, "
-        "with paired t intervals over seeds, not adjusted. They decide no verdict."
+        f"with paired t intervals over seeds, not adjusted. They decide no verdict. {COPYING}."
     ]
     for arm in study.manifest.arms:
         for point, score in itertools.product(study.points, SCORES):
@@ -266,6 +273,17 @@ def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
         ),
         tuple(rows),
         (*notes, *_missing_notes(study)),
+    )
+
+
+def overlap_table(study: StudyRecords) -> Table:
+    """Return what source and target have in common at every point."""
+    return Table(
+        "overlap",
+        f"Vocabulary overlap of the study {study.manifest.name}",
+        (*_factor_columns(study), *OVERLAP_COLUMNS),
+        tuple(_levels(point.levels) | dict(overlap_row(point.run)) for point in study.points),
+        (OVERLAP_EXPLANATION, *_missing_notes(study)),
     )
 
 
@@ -392,7 +410,8 @@ def _result_row(
         row |= {column.key: test[column.key] for column in EXCESS_COLUMNS if column.key in test}
     qualities = [result.quality["test"] for result in done if result.quality is not None]
     if qualities:
-        row |= {score: fmean(getattr(one, score) for one in qualities) for score in SCORES}
+        keys = (key for score in SCORES for key in (score, f"copy_{score}"))
+        row |= {key: fmean(getattr(one, key) for one in qualities) for key in keys}
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row

@@ -79,13 +79,19 @@ def translate_lines(
             tokens = np.array([*ids, *ends], dtype=np.int64)
             if len(tokens) > model.context_length:
                 warn(
-                    f"line {number}: {len(tokens)} tokens, the model reads {model.context_length}; "
-                    "the rest is left out"
+                    f"line {number:,}: {len(tokens):,} tokens, the model reads "
+                    f"{model.context_length:,}; the rest is left out"
                 )
                 tokens = np.append(tokens[: model.context_length - 1], EOS_ID)
             sources.append(tokens)
         spoken = [index for index, text in enumerate(texts) if text]
-        found = translations_of(model, [sources[i] for i in spoken], target_tokenizer, search)
+        found = translations_of(
+            model,
+            [sources[index] for index in spoken],
+            target_tokenizer,
+            search,
+            has_own_script=settings.data.disjoint_fraction > 0,
+        )
         translated = dict(zip(spoken, found, strict=True))
         yield from (translated.get(index, "") for index in range(len(block)))
 
@@ -95,7 +101,7 @@ def _decoded(line: bytes, number: int) -> str:
         return line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"line {number}: not valid UTF-8 at byte {error.start} "
+            f"standard input, line {number:,}: not valid UTF-8 at byte {error.start} "
             f"(0x{error.object[error.start]:02x})",
             "convert the text to UTF-8, for example with: iconv -f latin1 -t utf-8",
         ) from error

@@ -19,6 +19,7 @@ from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
     instrument_table,
+    overlap_table,
     quality_table,
     results_table,
     translates,
@@ -129,7 +130,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             (
                 *chart_blocks(*_forests(study, arms, contrasts)),
                 TableBlock(family_table(study, contrasts)),
-                *([TableBlock(quality_table(study, force=force))] if translates(study) else []),
+                *_translation_blocks(study, force=force),
                 *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
             ),
         ),
@@ -273,6 +274,13 @@ def _gap_rows(study: StudyRecords, arms: Sequence[ArmView]) -> list[GapRow]:
         for point in study.points
         for arm in arms
     ]
+
+
+def _translation_blocks(study: StudyRecords, *, force: bool) -> Sequence[Block]:
+    """Return what a study of translation has beside its contrasts."""
+    if not translates(study):
+        return ()
+    return (TableBlock(quality_table(study, force=force)), TableBlock(overlap_table(study)))
 
 
 def _point_block(number: int, run: RunRecords, title: str, *, force: bool) -> Block:
