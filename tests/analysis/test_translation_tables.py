@@ -44,7 +44,9 @@ def test_scores_of_every_cell_and_their_means(folder: Path) -> None:
     assert [row["bleu"] for row in tests[1:]] == bleus
     assert tests[0]["bleu"] == pytest.approx(sum(bleus) / 3)
     assert all(row["copy_bleu"] == 3.25 for row in tests)
-    assert any("Test: BLEU `nrefs:1|case:mixed|tok:13a|beam:5`, chrF `" in note for note in table.notes)
+    assert any(
+        "Test: BLEU `nrefs:1|case:mixed|tok:13a|beam:5`, chrF `" in note for note in table.notes
+    )
 
 
 def test_differences_have_an_interval_over_seeds_and_a_p_at_each(folder: Path) -> None:

@@ -145,8 +145,10 @@ def test_translate_keeps_lines_in_place(run: tuple[Workplace, Finished]) -> None
 def test_what_cannot_be_used_is_said(run: tuple[Workplace, Finished], trained: Workplace) -> None:
     place, _ = run
     folder = place.run_folder()
-    refused = pipe(place, ["translate", folder], b"1 2\n\xff\xfe\n")
-    assert refused.returncode == 2 and b"standard input, line 2: not valid UTF-8" in refused.stderr
+    before = pipe(place, ["translate", folder], b"1 2\n\n")
+    refused = pipe(place, ["translate", folder], b"1 2\n\n\xff\xfe\n3\n")
+    assert refused.stdout == before.stdout != b""
+    assert refused.returncode == 2 and b"standard input, line 3: not valid UTF-8" in refused.stderr
     assert_told(place.wtie("generate", folder, "--prompt", "a"), 2, "they do not continue a prompt")
     text = place.folder / "pairs" / "test.de"
     assert_told(place.wtie("eval", folder, "--text", text), 2, "a translation model scores pairs")

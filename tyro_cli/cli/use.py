@@ -143,7 +143,7 @@ def translate(
     """Translate the lines of standard input, a sentence a line.
 
     An empty line stays empty. A line with more tokens than the model reads is cut there, and stderr
-    says which.
+    says which. A line that is not UTF-8 ends the command, after the lines before it.
     """
     check_checkpoint(checkpoint)
     from tyro_cli.experiments.translating import translate_lines

@@ -48,7 +48,7 @@ def translate_lines(
     Raises:
         UsageError: The run's models do not translate.
         NothingMatched: If no finished cell fits arm and seed.
-        DataError: A line is not UTF-8; the lines before its block were translated.
+        DataError: A line is not UTF-8; the lines before it were translated.
     """
     run = load_run(run_folder)
     if run.manifest.task != "translation":
@@ -73,9 +73,17 @@ def translate_lines(
     ends = [] if is_word_tokenizer(source_tokenizer) else [EOS_ID]
     numbered = enumerate(lines, start=1)
     while block := list(islice(numbered, BLOCK_LINES)):
-        texts = [_decoded(line, number) for number, line in block]
+        texts: list[str] = []
+        problem = None
+        for number, line in block:
+            try:
+                texts.append(_decoded(line, number))
+            except DataError as error:
+                problem = error
+                break
         sources = []
-        for (number, _), ids in zip(block, encode_documents(source_tokenizer, texts), strict=True):
+        encoded = encode_documents(source_tokenizer, texts)
+        for number, ids in enumerate(encoded, start=block[0][0]):
             tokens = np.array([*ids, *ends], dtype=np.int64)
             if len(tokens) > model.context_length:
                 warn(
@@ -93,7 +101,9 @@ def translate_lines(
             has_own_script=settings.data.disjoint_fraction > 0,
         )
         translated = dict(zip(spoken, found, strict=True))
-        yield from (translated.get(index, "") for index in range(len(block)))
+        yield from (translated.get(index, "") for index in range(len(texts)))
+        if problem is not None:
+            raise problem
 
 
 def _decoded(line: bytes, number: int) -> str:
