@@ -178,6 +178,30 @@ def test_a_study_shows_the_overlap_at_every_point(tmp_path: Path) -> None:
     assert [row["shared_rows"] for row in rows] == [400, None]
 
 
+def test_a_study_shows_how_a_contrast_changes_along_a_factor(tmp_path: Path) -> None:
+    table = tables_of(load_study_records(make_translation_study(tmp_path)))["interactions"]
+    places = [(row["level disjoint"], row["since"], row["arm"]) for row in table.rows]
+    assert places == [("1", "disjoint 0", "tied")] * 2
+    bits, bleu = table.rows
+    assert (bits["measure"], bleu["measure"]) == ("bits/byte", "BLEU")
+    lost = 0.3 / BYTES_PER_WORD / math.log(2)
+    assert bits["differences"] == pytest.approx([lost] * 3)
+    assert bits["mean"] == pytest.approx(lost)
+    assert bleu["differences"] == pytest.approx([-2.0] * 3) and bleu["seeds"] == "0, 1, 2"
+    assert bleu["interval_95"] == pytest.approx((-2.0, -2.0))
+
+
+def test_a_change_is_shown_between_the_same_sentences_alone(tmp_path: Path) -> None:
+    folder = make_translation_study(tmp_path)
+    for path in (tmp_path / "tiny-00000001").rglob("result.json"):
+        edit_json(path, lambda record: record["quality"]["test"].update(sentences=29))
+    for path in (tmp_path / "tiny-00000001").rglob("documents.npz"):
+        path.unlink()
+    table = tables_of(load_study_records(folder))["interactions"]
+    assert len(table.rows) == 2 and not any("mean" in row for row in table.rows)
+    assert any(note.startswith("Left empty where other") for note in table.notes)
+
+
 def test_bleu_stands_beside_every_verdict_of_a_study(tmp_path: Path) -> None:
     study = load_study_records(make_translation_study(tmp_path))
     for one, lost in zip(study_contrasts(study), (0.0, 2.0), strict=True):
@@ -200,6 +224,7 @@ def test_scores_of_other_sentences_do_not_stand_in_one_column(tmp_path: Path) ->
 def test_a_study_that_does_not_translate_has_no_such_table(tmp_path: Path) -> None:
     tables = tables_of(load_study_records(make_study(tmp_path, {(512,): NATS_PER_WORD})))
     assert "translation-contrasts" not in tables and "overlap" not in tables
+    assert "interactions" not in tables
     assert "bleu" not in [column.key for column in tables["results"].columns]
 
 

@@ -57,6 +57,7 @@ def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):
     main = parse(read_report(make_translation_study(tmp_path)).html).all("main")[0]
     assert "Test BLEU, tied - untied: " in main.children[0].text()
     assert "Translation contrasts of the study sizes against untied" in main.text()
+    assert "How the contrasts of the study sizes change along its factors" in main.text()
     assert "Vocabulary overlap of the study sizes" in main.text()
 
 

@@ -19,12 +19,10 @@ from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
     instrument_table,
-    overlap_table,
-    quality_table,
     results_table,
-    translates,
     tuned_table,
 )
+from tyro_cli.analysis.study_translation_tables import study_translation_tables
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
 from tyro_cli.config.grid import level_text
@@ -130,7 +128,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             (
                 *chart_blocks(*_forests(study, arms, contrasts)),
                 TableBlock(family_table(study, contrasts)),
-                *_translation_blocks(study, force=force),
+                *map(TableBlock, study_translation_tables(study, force=force)),
                 *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
             ),
         ),
@@ -274,13 +272,6 @@ def _gap_rows(study: StudyRecords, arms: Sequence[ArmView]) -> list[GapRow]:
         for point in study.points
         for arm in arms
     ]
-
-
-def _translation_blocks(study: StudyRecords, *, force: bool) -> Sequence[Block]:
-    """Return what a study of translation has beside its contrasts."""
-    if not translates(study):
-        return ()
-    return (TableBlock(quality_table(study, force=force)), TableBlock(overlap_table(study)))
 
 
 def _point_block(number: int, run: RunRecords, title: str, *, force: bool) -> Block:
