@@ -1,6 +1,8 @@
 """The second task from its file to its translations: trained, killed, looked at, used, refused."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,13 @@ from typing import Any
 import pytest
 
 from tests.data.texts import write_pairs
-from tests.end_to_end.workplace import Finished, Workplace, assert_same_run, assert_told
+from tests.end_to_end.workplace import (
+    COMMAND_SECONDS,
+    Finished,
+    Workplace,
+    assert_same_run,
+    assert_told,
+)
 from tests.experiments.test_translation_cell import pairs
 from tests.folders import snapshot
 from tyro_cli.data.scripts import OFFSET
@@ -140,6 +148,31 @@ def test_translate_keeps_lines_in_place(run: tuple[Workplace, Finished]) -> None
     assert [lines[0], lines[3]] == expected[:2]
     assert b"line 3: 240 tokens, the model reads 64; the rest is left out" in done.stderr
     assert pipe(place, words, b"").stdout == b""
+
+
+def test_translate_answers_what_is_typed_line_by_line(run: tuple[Workplace, Finished]) -> None:
+    place, _ = run
+    words = ["translate", str(place.run_folder()), "--arm", "none", "--seed", "0", "--beam", "1"]
+    expected = pipe(place, [*words], b"1 2\n3 4\n").stdout.splitlines(keepends=True)
+    keyboard, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tyro_cli", *words],
+        cwd=place.folder,
+        env=place.environment,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+    ) as process:
+        os.close(terminal)
+        assert process.stdout is not None
+        try:
+            for line, answer in zip((b"1 2\n", b"3 4\n"), expected, strict=True):
+                os.write(keyboard, line)
+                assert select.select([process.stdout], [], [], COMMAND_SECONDS)[0]
+                assert process.stdout.readline() == answer
+            os.write(keyboard, b"\x04")  # Ctrl-D
+            assert process.wait(timeout=COMMAND_SECONDS) == 0
+        finally:
+            os.close(keyboard)
 
 
 def test_what_cannot_be_used_is_said(run: tuple[Workplace, Finished], trained: Workplace) -> None:

@@ -31,6 +31,7 @@ def translate_lines(
     beam_size: int | None,
     checkpoint: str,
     warn: Callable[[str], None],
+    at_a_time: int = BLOCK_LINES,
 ) -> Iterator[str]:
     """Yield the translation of every line.
 
@@ -44,6 +45,7 @@ def translate_lines(
         beam_size: Instead of the run's own.
         checkpoint: `best` or `last`.
         warn: Told of lines that are cut.
+        at_a_time: Lines of a block; 1 answers each before it asks for the next.
 
     Raises:
         UsageError: The run's models do not translate.
@@ -72,7 +74,7 @@ def translate_lines(
         search = Search(beam_size, search.length_penalty)
     ends = [] if is_word_tokenizer(source_tokenizer) else [EOS_ID]
     numbered = enumerate(lines, start=1)
-    while block := list(islice(numbered, BLOCK_LINES)):
+    while block := list(islice(numbered, at_a_time)):
         texts: list[str] = []
         problem = None
         for number, line in block:
