@@ -10,6 +10,18 @@ from tests.analysis.fake_studies import make_study
 from tyro_cli.analysis.bleu import corpus_bleu
 
 SENTENCES = 30
+DATA = {
+    "corpus": "kjv-web",
+    "overlap": {
+        "source_rows": 700,
+        "target_rows": 650,
+        "shared_rows": 400,
+        "shared_target_tokens": 0.625,
+        "source_tokens_per_word": 1.25,
+        "target_tokens_per_word": 1.5,
+    },
+    "splits": {"train": {"pairs": 5000, "empty_pairs": 4, "long_pairs": 17, "tokens": 99_000}},
+}
 SIGNATURES = {"bleu": "nrefs:1|case:mixed|tok:13a|beam:5", "chrf": "nrefs:1|case:mixed|beam:5"}
 
 
@@ -47,7 +59,7 @@ def translate(record: dict[str, Any]) -> None:
 
 def keep_counts(run: Path) -> None:
     """Make a run one of translation, and keep each sentence's counts in it."""
-    edit_json(run / "manifest.json", lambda manifest: manifest.update(task="translation"))
+    edit_json(run / "manifest.json", lambda record: record.update(task="translation", data=DATA))
     for arm in ("untied", "tied"):
         for seed in range(3):
             path = run / arm / f"seed-{seed}" / "documents.npz"

@@ -44,7 +44,9 @@ def test_scores_of_every_cell_and_their_means(folder: Path) -> None:
     assert [row["bleu"] for row in tests[1:]] == bleus
     assert tests[0]["bleu"] == pytest.approx(sum(bleus) / 3)
     assert all(row["copy_bleu"] == 3.25 for row in tests)
-    assert any("`nrefs:1|case:mixed|tok:13a|beam:5`" in note for note in table.notes)
+    assert any(
+        "Test: BLEU `nrefs:1|case:mixed|tok:13a|beam:5`, chrF `" in note for note in table.notes
+    )
 
 
 def test_differences_have_an_interval_over_seeds_and_a_p_at_each(folder: Path) -> None:
@@ -57,9 +59,36 @@ def test_differences_have_an_interval_over_seeds_and_a_p_at_each(folder: Path) -
     assert low < row["mean"] < high
     ps = [randomisation_test(counts("tied", s), counts("untied", s), s).p for s in range(3)]
     assert row["randomisation_ps"] == tuple(ps)
-    assert row["pairs_won"] == "3/3"
+    assert row["pairs_won"] == "3/3" and row["copying"] == 3.25
     [chrf] = [row for row in table.rows if (row["score"], row["split"]) == ("chrF", "test")]
     assert chrf["differences"] == (1.0, 1.0, 1.0) and "randomisation_ps" not in chrf
+    assert chrf["copying"] == 17.5
+
+
+def test_overlap_and_what_was_dropped_stand_in_a_table(folder: Path) -> None:
+    table = all_tables(load_run(folder))["overlap"]
+    assert table.rows == (
+        {
+            "shared_target_tokens": 0.625,
+            "shared_rows": 400,
+            "source_rows": 700,
+            "target_rows": 650,
+            "source_tokens_per_word": 1.25,
+            "target_tokens_per_word": 1.5,
+            "pairs": 5000,
+            "empty_pairs": 4,
+            "long_pairs": 17,
+        },
+    )
+    assert {column.key for column in table.columns} == table.rows[0].keys()
+
+
+@pytest.mark.parametrize("data", [None, "none", [1], {"overlap": {"shared_rows": "many"}}])
+def test_a_manifest_that_says_nothing_of_its_data_has_an_empty_overlap(
+    folder: Path, data: object
+) -> None:
+    edit_json(folder / "manifest.json", lambda record: record.update(data=data))
+    assert all_tables(load_run(folder))["overlap"].rows == ({},)
 
 
 def test_bleu_stands_beside_the_verdict(folder: Path) -> None:
@@ -132,6 +161,45 @@ def test_a_study_shows_bleu_and_chrf_at_every_point(tmp_path: Path) -> None:
     tied = [quality("tied", seed)["bleu"] for seed in range(3)]
     assert results["1", "tied"]["bleu"] == pytest.approx(sum(tied) / 3 - 2.0)
     assert results["0", "untied"]["chrf"] == pytest.approx(51.0)
+    assert all((row["copy_bleu"], row["copy_chrf"]) == (3.25, 17.5) for row in results.values())
+    assert [row["copying"] for row in rows.values()] == [3.25, 17.5] * 2
+
+
+def test_a_study_shows_the_overlap_at_every_point(tmp_path: Path) -> None:
+    folder = make_translation_study(tmp_path)
+
+    def separate(record: dict[str, Any]) -> None:
+        record["data"]["overlap"] |= {"shared_rows": None, "shared_target_tokens": 0.0}
+
+    edit_json(tmp_path / "tiny-00000001" / "manifest.json", separate)
+    rows = tables_of(load_study_records(folder))["overlap"].rows
+    assert [row["level disjoint"] for row in rows] == ["0", "1"]
+    assert [row["shared_target_tokens"] for row in rows] == [0.625, 0.0]
+    assert [row["shared_rows"] for row in rows] == [400, None]
+
+
+def test_a_study_shows_how_a_contrast_changes_along_a_factor(tmp_path: Path) -> None:
+    table = tables_of(load_study_records(make_translation_study(tmp_path)))["interactions"]
+    places = [(row["level disjoint"], row["since"], row["arm"]) for row in table.rows]
+    assert places == [("1", "disjoint 0", "tied")] * 2
+    bits, bleu = table.rows
+    assert (bits["measure"], bleu["measure"]) == ("bits/byte", "BLEU")
+    lost = 0.3 / BYTES_PER_WORD / math.log(2)
+    assert bits["differences"] == pytest.approx([lost] * 3)
+    assert bits["mean"] == pytest.approx(lost)
+    assert bleu["differences"] == pytest.approx([-2.0] * 3) and bleu["seeds"] == "0, 1, 2"
+    assert bleu["interval_95"] == pytest.approx((-2.0, -2.0))
+
+
+def test_a_change_is_shown_between_the_same_sentences_alone(tmp_path: Path) -> None:
+    folder = make_translation_study(tmp_path)
+    for path in (tmp_path / "tiny-00000001").rglob("result.json"):
+        edit_json(path, lambda record: record["quality"]["test"].update(sentences=29))
+    for path in (tmp_path / "tiny-00000001").rglob("documents.npz"):
+        path.unlink()
+    table = tables_of(load_study_records(folder))["interactions"]
+    assert len(table.rows) == 2 and not any("mean" in row for row in table.rows)
+    assert any(note.startswith("Left empty where other") for note in table.notes)
 
 
 def test_bleu_stands_beside_every_verdict_of_a_study(tmp_path: Path) -> None:
@@ -147,14 +215,16 @@ def test_scores_of_other_sentences_do_not_stand_in_one_column(tmp_path: Path) ->
     for path in (tmp_path / "tiny-00000001").rglob("result.json"):
         edit_json(path, lambda record: record["quality"]["test"].update(copy_bleu=4.0))
     table = tables_of(load_study_records(folder))["results"]
-    assert "bleu" not in [column.key for column in table.columns]
-    assert "chrf" in [column.key for column in table.columns]
+    keys = [column.key for column in table.columns]
+    assert "bleu" not in keys and "copy_bleu" not in keys
+    assert "chrf" in keys and "copy_chrf" in keys
     assert any(note.startswith("Left out: bleu does not compare") for note in table.notes)
 
 
 def test_a_study_that_does_not_translate_has_no_such_table(tmp_path: Path) -> None:
     tables = tables_of(load_study_records(make_study(tmp_path, {(512,): NATS_PER_WORD})))
-    assert "translation-contrasts" not in tables
+    assert "translation-contrasts" not in tables and "overlap" not in tables
+    assert "interactions" not in tables
     assert "bleu" not in [column.key for column in tables["results"].columns]
 
 

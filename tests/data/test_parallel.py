@@ -151,6 +151,20 @@ def test_invalid_utf8_names_file_and_line(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "times"), [("train.en", 1), ("train.en.gz", 2)])
+def test_compressed_data_that_its_name_does_not_tell_is_called_that(
+    tmp_path: Path, name: str, times: int
+) -> None:
+    content = (write_pairs(tmp_path) / "train.en").read_bytes()
+    (tmp_path / "train.en").unlink()
+    for _ in range(times):
+        content = gzip.compress(content, mtime=0)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: holds compressed data, not text") as caught:
+        load(tmp_path)
+    assert "gunzip" in caught.value.remedy
+
+
 @pytest.mark.parametrize("pairs", [[], [("", ""), ("a", ""), (" ", "b")]])
 def test_split_without_a_whole_pair_is_refused(
     tmp_path: Path, pairs: list[tuple[str, str]]

@@ -1,6 +1,7 @@
 """Prepared pairs: what is kept of a corpus, how it is counted, the cache, and what is refused."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -126,12 +127,24 @@ class TestUnusablePairs:
         assert split.target_lengths.tolist() == [2, 8]
         assert split.num_long == 2
 
+    @pytest.mark.parametrize(
+        ("pair", "problem"),
+        [(("", "b"), "no source"), (("a", ""), "no target"), (("", ""), "no source and no target")],
+    )
+    def test_the_side_that_is_empty_is_named(
+        self, tmp_path: Path, cache: Path, pair: tuple[str, str], problem: str
+    ) -> None:
+        corpus = write_pairs(tmp_path / "c", PAIRS | {"valid": [("a", "b"), pair]})
+        message = f"the valid split: pair 2 cannot be used: it has {problem} (the first of 1)"
+        with pytest.raises(DataError, match=re.escape(message)):
+            prepare(corpus, cache, unusable_pairs="refuse")
+
     def test_the_rule_to_refuse_names_the_first_of_them(
         self, corpus: Path, cache: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(DataError) as caught:
             prepare(corpus, cache, unusable_pairs="refuse")
-        problem = "the train split: pair 2 cannot be used: a side is empty (the first of 5)"
+        problem = "the train split: pair 2 cannot be used: it has no source (the first of 5)"
         assert caught.value.message == f"{corpus}: {problem}"
         assert "data.unusable_pairs: drop" in caught.value.remedy
         train = [*PAIRS["train"], ("lang", LONG)]

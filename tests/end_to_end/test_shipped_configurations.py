@@ -143,6 +143,13 @@ def test_it_builds(path):
         assert (model.head is None) == (settings.model.tying != "none")
 
 
+def test_the_untied_model_of_multi30k_has_at_most_ten_million_parameters():
+    settings = load_experiment(REPOSITORY / "configs" / "multi30k.yaml").arms["none"].settings
+    assert settings.model.tying == "none" and settings.data.tokenizer.vocab_size == 5000
+    assert settings.model.num_layers == settings.model.resolved_encoder_layers == 3
+    assert 8_000_000 < ledger_of(settings, 5000).total <= 10_000_000
+
+
 @pytest.mark.slow
 def test_it_trains_on_a_corpus_of_its_kind(path, place):
     loaded = load_experiment(path)

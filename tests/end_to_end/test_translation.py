@@ -1,6 +1,8 @@
 """The second task from its file to its translations: trained, killed, looked at, used, refused."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +12,16 @@ from typing import Any
 import pytest
 
 from tests.data.texts import write_pairs
-from tests.end_to_end.workplace import Finished, Workplace, assert_same_run, assert_told
+from tests.end_to_end.workplace import (
+    COMMAND_SECONDS,
+    Finished,
+    Workplace,
+    assert_same_run,
+    assert_told,
+)
 from tests.experiments.test_translation_cell import pairs
 from tests.folders import snapshot
+from tyro_cli.data.scripts import OFFSET
 
 pytest.importorskip("sacrebleu")
 
@@ -85,7 +94,12 @@ def test_tables_say_what_each_tie_saves_and_how_good_translations_are(
     tables = place.run_folder() / "tables"
     record = json.loads((tables / "translation.json").read_text())
     assert {row["arm"] for row in record["rows"]} == set(ARMS)
-    for name in ("translation", "translation-contrasts"):
+    manifest = json.loads((place.run_folder() / "manifest.json").read_text())
+    [overlap] = json.loads((tables / "overlap.json").read_text())["rows"]
+    measured = manifest["data"]["overlap"]
+    assert {key: overlap[key] for key in measured} == measured
+    assert (overlap["pairs"], overlap["empty_pairs"], overlap["long_pairs"]) == (80, 0, 0)
+    for name in ("translation", "translation-contrasts", "overlap"):
         for kind in ("md", "csv", "json", "tex"):
             assert (tables / f"{name}.{kind}").is_file()
 
@@ -136,11 +150,38 @@ def test_translate_keeps_lines_in_place(run: tuple[Workplace, Finished]) -> None
     assert pipe(place, words, b"").stdout == b""
 
 
+def test_translate_answers_what_is_typed_line_by_line(run: tuple[Workplace, Finished]) -> None:
+    place, _ = run
+    words = ["translate", str(place.run_folder()), "--arm", "none", "--seed", "0", "--beam", "1"]
+    expected = pipe(place, [*words], b"1 2\n3 4\n").stdout.splitlines(keepends=True)
+    keyboard, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tyro_cli", *words],
+        cwd=place.folder,
+        env=place.environment,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+    ) as process:
+        os.close(terminal)
+        assert process.stdout is not None
+        try:
+            for line, answer in zip((b"1 2\n", b"3 4\n"), expected, strict=True):
+                os.write(keyboard, line)
+                assert select.select([process.stdout], [], [], COMMAND_SECONDS)[0]
+                assert process.stdout.readline() == answer
+            os.write(keyboard, b"\x04")  # Ctrl-D
+            assert process.wait(timeout=COMMAND_SECONDS) == 0
+        finally:
+            os.close(keyboard)
+
+
 def test_what_cannot_be_used_is_said(run: tuple[Workplace, Finished], trained: Workplace) -> None:
     place, _ = run
     folder = place.run_folder()
-    refused = pipe(place, ["translate", folder], b"1 2\n\xff\xfe\n")
-    assert refused.returncode == 2 and b"line 2: not valid UTF-8" in refused.stderr
+    before = pipe(place, ["translate", folder], b"1 2\n\n")
+    refused = pipe(place, ["translate", folder], b"1 2\n\n\xff\xfe\n3\n")
+    assert refused.stdout == before.stdout != b""
+    assert refused.returncode == 2 and b"standard input, line 3: not valid UTF-8" in refused.stderr
     assert_told(place.wtie("generate", folder, "--prompt", "a"), 2, "they do not continue a prompt")
     text = place.folder / "pairs" / "test.de"
     assert_told(place.wtie("eval", folder, "--text", text), 2, "a translation model scores pairs")
@@ -217,7 +258,7 @@ def test_separate_vocabularies_and_a_script_of_their_own(place: Workplace) -> No
     )
     assert "|disjoint:0.5" in done.stdout
     lines = (folder / "none" / "seed-0" / "translations" / "test.txt").read_text()
-    assert lines.isascii() or "ü" in lines  # mapped back
+    assert max(map(ord, lines)) < OFFSET  # mapped back
     assert place.wtie("runs", "verify", folder).exit_code == 0
 
 

@@ -1,9 +1,12 @@
 """Quality of translations against sacrebleu itself."""
 
+import sys
+
 import pytest
 
 from tests.sentences import GOOD, REFERENCES, SOURCES
-from tyro_cli.evaluation.quality import translation_quality
+from tyro_cli.errors import DataError
+from tyro_cli.evaluation.quality import check_sacrebleu, translation_quality
 
 sacrebleu = pytest.importorskip("sacrebleu")
 
@@ -18,6 +21,14 @@ def test_scores_and_signatures_are_those_of_sacrebleu() -> None:
     assert "tok:13a|smooth:exp|version:" in record["signatures"]["bleu"]
     assert "case:mixed" in record["signatures"]["bleu"]
     assert record["signatures"]["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0")
+
+
+def test_a_missing_sacrebleu_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_sacrebleu()
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(DataError, match=r"not installed \(sacrebleu\)") as caught:
+        check_sacrebleu()
+    assert "pip install 'wtie[mt]'" in caught.value.remedy
 
 
 def test_case_counts() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.analysis.fake_runs import edit_json, make_run
-from tests.analysis.fake_translations import make_translation_study
+from tests.analysis.fake_translations import keep_counts, make_translation_study, translate
 from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
 from tyro_cli.reporting.folders import read_report, write_report
@@ -57,6 +57,19 @@ def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):
     main = parse(read_report(make_translation_study(tmp_path)).html).all("main")[0]
     assert "Test BLEU, tied - untied: " in main.children[0].text()
     assert "Translation contrasts of the study sizes against untied" in main.text()
+    assert "How the contrasts of the study sizes change along its factors" in main.text()
+    assert "Vocabulary overlap of the study sizes" in main.text()
+
+
+def test_a_run_of_translation_has_its_quality_and_overlap(tmp_path):
+    folder = make_run(tmp_path, edit=translate)
+    keep_counts(folder)
+    page = parse(read_report(folder).html)
+    assert "Translation" in [one.text() for one in page.all("h2")]
+    text = page.all("main")[0].text()
+    for title in ("Translation quality of", "Translation contrasts of", "Vocabulary overlap of"):
+        assert f"{title} tiny" in text
+    assert "BLEU of copying" in text and "62.5" in text
 
 
 def test_every_part_is_there(run_report):

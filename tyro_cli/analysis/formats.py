@@ -320,6 +320,33 @@ class TuningRecord(Record):
         return self
 
 
+class OverlapRecord(Record):
+    """What source and target have in common on the pairs that were trained on (`data.overlap`)."""
+
+    source_rows: Count
+    target_rows: Count
+    shared_rows: Count | None
+    """Null where each side has a vocabulary of its own."""
+    shared_target_tokens: Annotated[float, Field(ge=0, le=1)]
+    source_tokens_per_word: NonNegative
+    target_tokens_per_word: NonNegative
+
+
+class PairCounts(Record):
+    """Pairs of a split: those that are used, and those that were dropped, by reason."""
+
+    pairs: Count
+    empty_pairs: Count
+    long_pairs: Count
+
+
+class PairsRecord(Record):
+    """What the manifest of a run that translates says of its data."""
+
+    overlap: OverlapRecord
+    splits: dict[str, PairCounts]
+
+
 class Manifest(Record):
     """`manifest.json`: what the run is, and which cells were planned."""
 
@@ -335,6 +362,8 @@ class Manifest(Record):
     arms: dict[str, ArmRecord] = Field(min_length=1)
     plans: list[PlanRecord]
     tuning: TuningRecord | None = None
+    data: Any = None
+    """What was trained on, of any shape; of pairs a `PairsRecord`."""
 
     @model_validator(mode="after")
     def _names_refer_to_arms(self) -> "Manifest":

@@ -6,7 +6,6 @@ signatures differ between points is left out and said so, because its numbers wo
 each other.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,10 @@ from tyro_cli.analysis.excess import (
     known_entropy_of,
     source_values,
 )
-from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
-from tyro_cli.analysis.signatures import mixed_signatures, withheld_metrics
+from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import (
     PointRun,
@@ -36,14 +34,13 @@ from tyro_cli.analysis.studies import (
     crossovers,
     source_factors,
 )
-from tyro_cli.analysis.translation_tables import (
-    CONTRAST_COLUMNS,
-    NAMES,
-    SCORES,
-    Score,
-    contrast_row,
-    quality_contrast,
+from tyro_cli.analysis.study_points import factor_columns, level_values, missing_notes
+from tyro_cli.analysis.study_translation_tables import (
+    comparable_scores,
+    study_translation_tables,
+    translates,
 )
+from tyro_cli.analysis.translation_tables import COPYING, NAMES, SCORES
 from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
 from tyro_cli.config.grid import level_text
 from tyro_cli.config.paths import value_at
@@ -66,8 +63,7 @@ def study_tables(
         force: Set numbers of different signature beside each other.
     """
     tables = [results_table(study, force=force), family_table(study, contrasts)]
-    if translates(study):
-        tables.append(quality_table(study, force=force))
+    tables += study_translation_tables(study, force=force)
     if has_search(study):
         tables.append(tuned_table(study, force=force))
     if instrument := instrument_table(study):
@@ -78,11 +74,6 @@ def study_tables(
 def has_search(study: StudyRecords) -> bool:
     """Say whether the experiment of a study searches for learning rates."""
     return any(point.run.search is not None for point in study.points)
-
-
-def translates(study: StudyRecords) -> bool:
-    """Say whether the experiment of a study translates."""
-    return any(point.run.translates for point in study.points)
 
 
 def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
@@ -98,7 +89,11 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
             if arm == baseline or point.run.search is None:
                 continue
             tuned = tuned_verdicts(point.run, baseline, force=force)[arm]
-            row: dict[str, CellValue] = {**_levels(point.levels), "arm": arm, "sign": tuned.sign}
+            row: dict[str, CellValue] = {
+                **level_values(point.levels),
+                "arm": arm,
+                "sign": tuned.sign,
+            }
             for each, key in ((arm, "best"), (baseline, "baseline_best")):
                 row[key], row[f"{key}_edge"] = best_in_words(point.run.search, each)
             shared = decisive_contrast(point.run, arm, baseline, force=force)
@@ -113,7 +108,7 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
         "tuned",
         f"Contrasts of the study {study.manifest.name} with each arm at its best",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("best", "its best"),
             Column("best_edge", "edge"),
@@ -149,9 +144,12 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
     if translates(study):
-        scores, score_notes = _comparable_scores(results, force=force)
-        kept += [Column(score, NAMES[score], "number", 2) for score in scores]
-        notes += score_notes
+        scores, score_notes = comparable_scores(results, force=force)
+        for score in scores:
+            name = NAMES[score]
+            kept.append(Column(score, name, "number", 2))
+            kept.append(Column(f"copy_{score}", f"{name} of copying", "number", 2, score == "bleu"))
+        notes += [*score_notes, *([f"{COPYING}."] if scores else [])]
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -163,7 +161,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         "results",
         f"Results of the study {study.manifest.name}",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("cells", "cells"),
             Column("parameters", "parameters", "integer"),
@@ -180,7 +178,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
             "without. Gap: nats per token, valid minus a part of train, at the best and at the "
             "last step.",
             *notes,
-            *_missing_notes(study),
+            *missing_notes(study),
         ),
     )
 
@@ -211,7 +209,7 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
         "contrasts",
         f"Contrasts of the study {study.manifest.name} against {study.manifest.baseline}",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("metric", "metric", on_screen=False),
             Column("seeds", "seeds", "integer"),
@@ -230,42 +228,7 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
             Column("verdict", "verdict"),
         ),
         tuple(_contrast_row(one, study.manifest.margin) for one in contrasts),
-        (*notes, *_missing_notes(study)),
-    )
-
-
-def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
-    """Return every contrast in BLEU and chrF on test, beside those in nats that decide.
-
-    Raises:
-        RunFolderError: Scores of one point have different signatures, and `force` is not set.
-    """
-    baseline = study.manifest.baseline
-    rows: list[Row] = []
-    notes = [
-        "Differences are arm - baseline on test at the best-valid checkpoint, higher is better, "
-        "with paired t intervals over seeds, not adjusted. They decide no verdict."
-    ]
-    for arm in study.manifest.arms:
-        for point, score in itertools.product(study.points, SCORES):
-            if arm == baseline:
-                continue
-            one = quality_contrast(point.run, arm, baseline, score, randomise=False, force=force)
-            rows.append(_levels(point.levels) | contrast_row(one, arm, baseline, score, "test"))
-            if one is not None and one.forced:
-                notes.append(f"{one.forced}.")
-    return Table(
-        "translation-contrasts",
-        f"Translation contrasts of the study {study.manifest.name} against {baseline}",
-        (
-            *_factor_columns(study),
-            Column("arm", "arm"),
-            Column("baseline", "baseline", on_screen=False),
-            Column("score", "score"),
-            *CONTRAST_COLUMNS,
-        ),
-        tuple(rows),
-        (*notes, *_missing_notes(study)),
+        (*notes, *missing_notes(study)),
     )
 
 
@@ -298,7 +261,7 @@ def instrument_table(study: StudyRecords) -> Table | None:
         "instrument",
         f"Instrument of the study {study.manifest.name}: can the untied model be the source?",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("layers", "layers", "integer"),
             Column("cells", "cells"),
@@ -316,7 +279,7 @@ def instrument_table(study: StudyRecords) -> Table | None:
             "that is small the model can be the source, so that what a tied model loses beyond it "
             f"is due to the tie. It is at most {100 * INSTRUMENT_SHARE:g} % at {held} of "
             f"{len(rows)} points.",
-            *_missing_notes(study),
+            *missing_notes(study),
         ),
     )
 
@@ -335,7 +298,7 @@ def _instrument_row(one: _Untied) -> Row:
     done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
     excesses = tuple(excess for result in done if (excess := excess_nats(result)) is not None)
     row: dict[str, CellValue] = {
-        **_levels(one.point.levels),
+        **level_values(one.point.levels),
         "arm": one.arm,
         "layers": one.layers,
         "cells": f"{len(done)}/{len(cells)}",
@@ -356,14 +319,6 @@ def _instrument_row(one: _Untied) -> Row:
     }
 
 
-def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
-    return tuple(Column(f"level {name}", name) for name in study.factors)
-
-
-def _levels(levels: Mapping[str, Any]) -> dict[str, CellValue]:
-    return {f"level {name}": level_text(level) for name, level in levels.items()}
-
-
 def _result_row(
     study: StudyRecords,
     levels: Mapping[str, Any],
@@ -377,7 +332,7 @@ def _result_row(
     diverged = sum(cell.status == "diverged" for cell in cells)
     total = run.manifest.arms[arm].ledger.total
     row: dict[str, CellValue] = {
-        **_levels(levels),
+        **level_values(levels),
         "arm": arm,
         "cells": f"{len(done)}/{len(cells)}" + (f", {diverged} diverged" if diverged else ""),
         "parameters": total,
@@ -392,39 +347,17 @@ def _result_row(
         row |= {column.key: test[column.key] for column in EXCESS_COLUMNS if column.key in test}
     qualities = [result.quality["test"] for result in done if result.quality is not None]
     if qualities:
-        row |= {score: fmean(getattr(one, score) for one in qualities) for score in SCORES}
+        keys = (key for score in SCORES for key in (score, f"copy_{score}"))
+        row |= {key: fmean(getattr(one, key) for one in qualities) for key in keys}
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row
 
 
-def _comparable_scores(
-    results: Mapping[str, CellResult], *, force: bool
-) -> tuple[list[Score], list[str]]:
-    """Return the scores of translations that may stand in one column, and a note on the others."""
-    kept: list[Score] = []
-    notes = []
-    for score in SCORES:
-        # The score of copying tells other sentences apart, which sacrebleu's line does not hold.
-        lines = {
-            label: f"{one.signatures.get(score, '')}|copying:{getattr(one, f'copy_{score}'):.4f}"
-            for label, result in results.items()
-            if result.quality is not None
-            for one in (result.quality["test"],)
-        }
-        difference = mixed_signatures(lines)
-        if difference:
-            said = "Forced" if force else "Left out"
-            notes.append(f"{said}: {score} does not compare between points: {difference}.")
-        if force or not difference:
-            kept.append(score)
-    return kept, notes
-
-
 def _contrast_row(one: StudyContrast, margin: float) -> Row:
     contrast = one.contrast
     row: dict[str, CellValue] = {
-        **_levels(one.levels),
+        **level_values(one.levels),
         "arm": contrast.arm,
         "metric": contrast.metric,
         "seeds": len(contrast.seeds),
@@ -453,16 +386,3 @@ def _contrast_row(one: StudyContrast, margin: float) -> Row:
         "equivalence_p": one.equivalence_p,
         "equivalence_p_holm": one.family.equivalent,
     }
-
-
-def _missing_notes(study: StudyRecords) -> list[str]:
-    """Name what is planned and not there yet."""
-    unfinished = sum(
-        cell.status == "unfinished" for point in study.points for cell in point.run.cells.values()
-    )
-    notes = []
-    if study.missing:
-        notes.append(f"Points without a run folder yet: {len(study.missing)}.")
-    if unfinished:
-        notes.append(f"Not final: {unfinished} cells are unfinished.")
-    return notes

@@ -22,7 +22,11 @@ from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
 from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import trial_table, tuned_table
-from tyro_cli.analysis.translation_tables import quality_contrast_table, quality_table
+from tyro_cli.analysis.translation_tables import (
+    overlap_table,
+    quality_contrast_table,
+    quality_table,
+)
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
 
@@ -79,8 +83,8 @@ def all_tables(
     if run.search is not None:
         tables[3:3] = search_tables(run, against, metric, force=force)
     if run.translates:
-        tables.insert(2, quality_table(run))
-        tables.insert(4, quality_contrast_table(run, against, force=force))
+        tables[2:2] = [overlap_table(run), quality_table(run)]
+        tables.insert(5, quality_contrast_table(run, against, force=force))
     return {table.name: table for table in tables}
 
 

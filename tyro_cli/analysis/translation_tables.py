@@ -2,17 +2,20 @@
 
 Invariant: BLEU is a number of a whole corpus, so an interval is over seeds (paired t), and between
 two fixed checkpoints sentences are exchanged at random (`bleu.randomisation_test`); higher is
-better, and no verdict is decided here. The BLEU of copying the source stands beside every score.
+better, and no verdict is decided here. The score of copying the source stands beside every score.
+What source and target have in common is measured by `data.overlap`; here it is shown.
 """
 
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from pydantic import ValidationError
+
 from tyro_cli.analysis.bleu import randomisation_test
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.contrasts import contrast
-from tyro_cli.analysis.formats import CellResult, Quality, Split
+from tyro_cli.analysis.formats import CellResult, PairsRecord, Quality, Split
 from tyro_cli.analysis.perplexity_tables import SPLITS, status_in_words
 from tyro_cli.analysis.records import CellRecord, RunRecords
 from tyro_cli.analysis.signatures import refuse_mixed_signatures
@@ -29,6 +32,28 @@ CONTRAST_COLUMNS = (
     Column("differences", "difference by seed", "signed_numbers", 2),
     Column("mean", "mean", "signed", 2),
     Column("interval_95", "95 % interval", "interval", 2),
+    Column("copying", "copying", "number", 2),
+)
+
+COPYING = "Copying: the source text handed in as its own translation"
+
+OVERLAP_COLUMNS = (
+    Column("shared_target_tokens", "target tokens shared", "percent", 1),
+    Column("shared_rows", "rows shared", "integer"),
+    Column("source_rows", "source rows", "integer"),
+    Column("target_rows", "target rows", "integer"),
+    Column("source_tokens_per_word", "source tokens/word", "number", 2),
+    Column("target_tokens_per_word", "target tokens/word", "number", 2),
+    Column("pairs", "pairs", "integer"),
+    Column("empty_pairs", "dropped, empty", "integer"),
+    Column("long_pairs", "dropped, long", "integer"),
+)
+
+OVERLAP_EXPLANATION = (
+    "Of the pairs that are trained on, without `<eos>`. Target tokens shared: the part of the "
+    "target's tokens that occur in the source, too; rows: token types that a side uses, shared "
+    "those of a joint vocabulary that both use. Dropped: pairs with an empty side, and pairs with "
+    "more than `data.context_length` tokens on a side."
 )
 
 
@@ -42,6 +67,7 @@ class QualityContrast:
         seeds: Seeds of the verified pairs, in the order of all values below.
         arm_values: The arm's score at each seed.
         baseline_values: The baseline's.
+        copying: The score of the source text as its own translation.
         randomisation_ps: For BLEU, the p of exchanging sentences at each seed; None where the
             counts were not kept, or it was not asked for.
         forced: Warning that the values have different signatures, or "".
@@ -52,6 +78,7 @@ class QualityContrast:
     seeds: tuple[int, ...]
     arm_values: tuple[float, ...]
     baseline_values: tuple[float, ...]
+    copying: float
     randomisation_ps: tuple[float, ...] | None
     forced: str
 
@@ -107,6 +134,7 @@ def quality_contrast(
         seeds=seeds,
         arm_values=tuple(getattr(first, score) for first, _ in pairs),
         baseline_values=tuple(getattr(second, score) for _, second in pairs),
+        copying=getattr(pairs[0][1], f"copy_{score}"),
         randomisation_ps=_randomisation(run, arm, baseline, seeds, split)
         if score == "bleu" and randomise
         else None,
@@ -161,7 +189,7 @@ def quality_table(run: RunRecords) -> Table:
         tuple(rows),
         (
             "Scores of the best-valid checkpoint, 0 to 100, higher is better; a mean is that of "
-            "the seeds' scores. Copying: the source text handed in as its own translation.",
+            f"the seeds' scores. {COPYING}.",
             *_signature_notes(run),
         ),
     )
@@ -180,7 +208,8 @@ def quality_contrast_table(
     notes = [
         "Differences are arm - baseline, higher is better; best-valid checkpoints. Intervals are "
         "paired t intervals over seeds. The randomisation p is of two fixed checkpoints, whose "
-        "sentences are exchanged at random 10,000 times (BLEU); it says nothing about other seeds."
+        "sentences are exchanged at random 10,000 times (BLEU); it says nothing about other seeds. "
+        f"{COPYING}."
     ]
     for arm in run.arms:
         if arm == against:
@@ -209,6 +238,27 @@ def quality_contrast_table(
         tuple(rows),
         tuple(notes),
     )
+
+
+def overlap_table(run: RunRecords) -> Table:
+    """Return what source and target of a run have in common, and how many pairs it trains on."""
+    return Table(
+        "overlap",
+        f"Vocabulary overlap of {run.manifest.name}",
+        OVERLAP_COLUMNS,
+        (overlap_row(run),),
+        (OVERLAP_EXPLANATION,),
+    )
+
+
+def overlap_row(run: RunRecords) -> Row:
+    """Return the values of `OVERLAP_COLUMNS`; none where the manifest does not say them."""
+    try:
+        facts = PairsRecord.model_validate(run.manifest.data)
+    except ValidationError:
+        return {}
+    train = facts.splits.get("train")
+    return facts.overlap.model_dump() | (train.model_dump() if train else {})
 
 
 def _quality(cell: CellRecord, split: Split) -> Quality:
@@ -276,6 +326,7 @@ def contrast_row(
         "differences": one.differences,
         "mean": fmean(one.differences),
         "interval_95": (one.interval.low, one.interval.high) if one.interval else None,
+        "copying": one.copying,
         "pairs_won": f"{won}/{len(one.seeds)}",
     }
 
@@ -290,4 +341,5 @@ def _signature_notes(run: RunRecords) -> list[str]:
 def _signature_note(result: CellResult, split: Split) -> str:
     assert result.quality is not None
     lines = result.quality[split].signatures
-    return f"{split.capitalize()}: " + ", ".join(f"`{lines[score]}`" for score in lines) + "."
+    said = [f"{NAMES[score]} `{lines[score]}`" for score in SCORES if score in lines]
+    return f"{split.capitalize()}: {', '.join(said)}."

@@ -143,10 +143,11 @@ def translate(
     """Translate the lines of standard input, a sentence a line.
 
     An empty line stays empty. A line with more tokens than the model reads is cut there, and stderr
-    says which.
+    says which. A line that is not UTF-8 ends the command, after the lines before it. What is typed
+    is translated line by line.
     """
     check_checkpoint(checkpoint)
-    from tyro_cli.experiments.translating import translate_lines
+    from tyro_cli.experiments.translating import BLOCK_LINES, translate_lines
 
     for line in translate_lines(
         run,
@@ -156,6 +157,7 @@ def translate(
         beam_size=beam,
         checkpoint=checkpoint,
         warn=warn,
+        at_a_time=1 if sys.stdin.isatty() else BLOCK_LINES,
     ):
         print_line(line)
         sys.stdout.flush()

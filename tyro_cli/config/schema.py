@@ -228,6 +228,11 @@ class DataConfig(Section):
     """Fraction of the training tokens that is used, in whole documents; a smaller fraction lies
     inside a larger one. The tokenizer always sees the whole training split."""
 
+    @property
+    def disjoint_fraction(self) -> float:
+        """The fraction of the target's word types written in a script of its own."""
+        return 0.0 if self.target_script is None else self.target_script.disjoint_fraction
+
 
 class DropoutConfig(Section):
     """Dropout probabilities by place; all three are written."""

@@ -30,6 +30,8 @@ _TEXT_LAYOUTS = ("{stem}.txt", "wiki.{stem}.tokens", "wiki.{stem}.raw")
 # The hub's usual name of a split that is not there under its own.
 _OTHER_NAMES = {"valid": "validation", "validation": "valid"}
 
+_GZIP = b"\x1f\x8b"  # what a compressed file begins with, and no text does
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -229,11 +231,15 @@ def decode_text(content: bytes, path: Path) -> str:
     """Decode the content of a file as strict UTF-8.
 
     Raises:
-        DataError: It is not UTF-8; names the byte offset and the line.
+        DataError: It is not UTF-8, or compressed; names the byte offset and the line.
     """
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
+        if content.startswith(_GZIP):
+            raise DataError(
+                f"{path}: holds compressed data, not text", "unpack it, for example with: gunzip -c"
+            ) from error
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}: not valid UTF-8 at byte {error.start} "

@@ -220,7 +220,7 @@ def _unreachable(corpus: str, name: HubName, why: str) -> DataError:
     return DataError(
         f"{corpus}: the Hugging Face hub cannot be reached, and {why} ({HF_DATASETS_CACHE})",
         f"connect once, so that {name.path} is cached; or download its files and name their "
-        "folder: data.corpus=FOLDER (train.txt, valid.txt, test.txt, or the hub's parquet files)",
+        "folder: data.corpus=FOLDER (`wtie data ls` says what it may hold)",
     )
 
 

@@ -137,7 +137,7 @@ def tokenize_pairs(
     if data.unusable_pairs == "refuse" and num_empty + num_long:
         lengths = np.zeros((len(source), 2), dtype=np.int64)
         lengths[filled] = np.stack([source_lengths, target_lengths], axis=1)
-        raise _unusable_pair(data, where, lengths)
+        raise _unusable_pair(data, where, texts, lengths)
     if not is_usable.any():
         raise DataError(
             f"{where}: no pair can be used: {num_empty:,} have an empty side, {num_long:,} more "
@@ -195,25 +195,29 @@ def _count_unknown(tokenizer: "Tokenizer", tokens: np.ndarray, sentences: Sequen
     return int(np.count_nonzero(tokens == tokenizer.token_to_id(UNKNOWN))) - num_literal
 
 
-def _unusable_pair(data: DataConfig, where: str, lengths: np.ndarray) -> DataError:
+def _unusable_pair(
+    data: DataConfig, where: str, texts: PairTexts, lengths: np.ndarray
+) -> DataError:
     """Return the error that names the first unusable pair.
 
     Args:
         data: Has the rule and the limit.
         where: Corpus and split.
+        texts: The original sentences.
         lengths: `[pairs, 2]`, tokens of source and target; 0 where a side is empty.
     """
     is_unusable = (lengths.min(axis=1) == 0) | (lengths.max(axis=1) > data.context_length)
     number = int(np.flatnonzero(is_unusable)[0])
+    sides = {"source": texts.source[number], "target": texts.target[number]}
+    empty = [f"no {side}" for side, sentence in sides.items() if not sentence]
     source, target = lengths[number].tolist()
     problem = (
-        "a side is empty"
-        if source == 0
-        else f"it has {source:,} source and {target:,} target tokens ({EOS} included), "
+        " and ".join(empty)
+        or f"{source:,} source and {target:,} target tokens ({EOS} included), "
         f"data.context_length is {data.context_length:,}"
     )
     return DataError(
-        f"{where}: pair {number + 1:,} cannot be used: {problem} (the first of "
+        f"{where}: pair {number + 1:,} cannot be used: it has {problem} (the first of "
         f"{np.count_nonzero(is_unusable):,})",
         "correct the pairs, make data.context_length longer, or set data.unusable_pairs: drop",
     )

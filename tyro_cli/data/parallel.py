@@ -301,7 +301,8 @@ def _read_file(path: Path) -> str:
                     )
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(
-            f"{path}: cannot be read as gzip: {error}", "download or compress the file again"
+            f"{path}: cannot be read as gzip: {error}",
+            "download or compress the file again; if it is plain text, take .gz from its name",
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error

@@ -215,7 +215,7 @@ def _build(
             "sharing": _sharing(data),
             "source_language": corpus.languages.source,
             "target_language": corpus.languages.target,
-            "disjoint_fraction": _disjoint_fraction(data),
+            "disjoint_fraction": data.disjoint_fraction,
             "train_fraction": data.train_fraction,
             "vocab_size": target.get_vocab_size(),
             "source_vocab_size": source.get_vocab_size(),
@@ -245,13 +245,12 @@ def _build(
 def _written_targets(data: DataConfig, corpus: ParallelCorpus) -> dict[str, list[str]]:
     """Return the target sentences of each split as they are tokenized."""
     targets = {name: corpus.splits[name].target for name in SPLITS}
-    fraction = _disjoint_fraction(data)
-    if fraction == 0:
+    if data.disjoint_fraction == 0:
         return targets
     for name in SPLITS:
         check_unused(corpus.splits[name].source, f"{corpus.name}, {name}, source")
         check_unused(targets[name], f"{corpus.name}, {name}, target")
-    script = DisjointScript(targets["train"], fraction)
+    script = DisjointScript(targets["train"], data.disjoint_fraction)
     return {name: [script.write(sentence) for sentence in targets[name]] for name in SPLITS}
 
 
@@ -261,7 +260,7 @@ def _entry_parts(data: DataConfig, corpus: ParallelCorpus) -> dict[str, object]:
         "cache_format": CACHE_FORMAT,
         "content_sha256": corpus.content_sha256,
         "context_length": data.context_length,
-        "disjoint_fraction": _disjoint_fraction(data),
+        "disjoint_fraction": data.disjoint_fraction,
         "languages": corpus.languages.model_dump(mode="json"),
         "sharing": _sharing(data),
         "tokenizer": data.tokenizer.model_dump(mode="json", exclude={"sharing"}),
@@ -273,7 +272,3 @@ def _entry_parts(data: DataConfig, corpus: ParallelCorpus) -> dict[str, object]:
 
 def _sharing(data: DataConfig) -> str:
     return data.tokenizer.sharing or "joint"
-
-
-def _disjoint_fraction(data: DataConfig) -> float:
-    return data.target_script.disjoint_fraction if data.target_script else 0.0

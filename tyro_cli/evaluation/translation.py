@@ -106,6 +106,7 @@ def translations_of(
     tokenizer: "Tokenizer",
     search: Search,
     *,
+    has_own_script: bool,
     poll: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Return the text of the model's translations, in the script of the original target.
@@ -115,6 +116,8 @@ def translations_of(
         sources: Tokens of each source, `<eos>` last.
         tokenizer: Of the target.
         search: How to search.
+        has_own_script: Whether the model was trained on targets of which a part is written in the
+            disjoint script; if not, its letters are a corpus's own and stay.
         poll: Called between steps; raises to stop.
     """
     found = translate(
@@ -124,8 +127,11 @@ def translations_of(
         length_penalty=search.length_penalty,
         poll=poll,
     )
+    texts = [decode_tokens(tokenizer, one.tokens) for one in found]
+    if has_own_script:
+        texts = [restore(text) for text in texts]
     # One line each: what a byte vocabulary can spell must not break the lines of a file.
-    return [" ".join(restore(decode_tokens(tokenizer, one.tokens)).split()) for one in found]
+    return [" ".join(text.split()) for text in texts]
 
 
 def sources_of(split: PairSplit) -> list[np.ndarray]:

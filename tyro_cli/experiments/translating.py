@@ -31,6 +31,7 @@ def translate_lines(
     beam_size: int | None,
     checkpoint: str,
     warn: Callable[[str], None],
+    at_a_time: int = BLOCK_LINES,
 ) -> Iterator[str]:
     """Yield the translation of every line.
 
@@ -44,11 +45,12 @@ def translate_lines(
         beam_size: Instead of the run's own.
         checkpoint: `best` or `last`.
         warn: Told of lines that are cut.
+        at_a_time: Lines of a block; 1 answers each before it asks for the next.
 
     Raises:
         UsageError: The run's models do not translate.
         NothingMatched: If no finished cell fits arm and seed.
-        DataError: A line is not UTF-8; the lines before its block were translated.
+        DataError: A line is not UTF-8; the lines before it were translated.
     """
     run = load_run(run_folder)
     if run.manifest.task != "translation":
@@ -72,22 +74,38 @@ def translate_lines(
         search = Search(beam_size, search.length_penalty)
     ends = [] if is_word_tokenizer(source_tokenizer) else [EOS_ID]
     numbered = enumerate(lines, start=1)
-    while block := list(islice(numbered, BLOCK_LINES)):
-        texts = [_decoded(line, number) for number, line in block]
+    while block := list(islice(numbered, at_a_time)):
+        texts: list[str] = []
+        problem = None
+        for number, line in block:
+            try:
+                texts.append(_decoded(line, number))
+            except DataError as error:
+                problem = error
+                break
         sources = []
-        for (number, _), ids in zip(block, encode_documents(source_tokenizer, texts), strict=True):
+        encoded = encode_documents(source_tokenizer, texts)
+        for number, ids in enumerate(encoded, start=block[0][0]):
             tokens = np.array([*ids, *ends], dtype=np.int64)
             if len(tokens) > model.context_length:
                 warn(
-                    f"line {number}: {len(tokens)} tokens, the model reads {model.context_length}; "
-                    "the rest is left out"
+                    f"line {number:,}: {len(tokens):,} tokens, the model reads "
+                    f"{model.context_length:,}; the rest is left out"
                 )
                 tokens = np.append(tokens[: model.context_length - 1], EOS_ID)
             sources.append(tokens)
         spoken = [index for index, text in enumerate(texts) if text]
-        found = translations_of(model, [sources[i] for i in spoken], target_tokenizer, search)
+        found = translations_of(
+            model,
+            [sources[index] for index in spoken],
+            target_tokenizer,
+            search,
+            has_own_script=settings.data.disjoint_fraction > 0,
+        )
         translated = dict(zip(spoken, found, strict=True))
-        yield from (translated.get(index, "") for index in range(len(block)))
+        yield from (translated.get(index, "") for index in range(len(texts)))
+        if problem is not None:
+            raise problem
 
 
 def _decoded(line: bytes, number: int) -> str:
@@ -95,7 +113,7 @@ def _decoded(line: bytes, number: int) -> str:
         return line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"line {number}: not valid UTF-8 at byte {error.start} "
+            f"standard input, line {number:,}: not valid UTF-8 at byte {error.start} "
             f"(0x{error.object[error.start]:02x})",
             "convert the text to UTF-8, for example with: iconv -f latin1 -t utf-8",
         ) from error

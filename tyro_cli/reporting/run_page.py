@@ -20,6 +20,11 @@ from tyro_cli.analysis.tables import (
     perplexity_table,
     search_tables,
 )
+from tyro_cli.analysis.translation_tables import (
+    overlap_table,
+    quality_contrast_table,
+    quality_table,
+)
 from tyro_cli.analysis.verdicts import Verdict, margin_in_words, verdict_of_run
 from tyro_cli.errors import NothingMatched
 from tyro_cli.reporting.bars import Bar, parameter_chart
@@ -92,6 +97,7 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
             "Perplexity",
             (TableBlock(without_signatures(perplexity), mean_rows(perplexity)),),
         ),
+        *_translation_section(run, force=force),
         Section(
             "training",
             "Training",
@@ -113,6 +119,19 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
         arms=tuple((arm.name, swatch(arm.colour)) for arm in view.arms),
         sections=sections,
     )
+
+
+def _translation_section(run: RunRecords, *, force: bool) -> tuple[Section, ...]:
+    """Return how good translations are, and what their two languages share, where there are any."""
+    if not run.translates:
+        return ()
+    quality = quality_table(run)
+    blocks = (
+        TableBlock(quality, mean_rows(quality)),
+        TableBlock(quality_contrast_table(run, force=force)),
+        TableBlock(overlap_table(run)),
+    )
+    return (Section("translation", "Translation", blocks),)
 
 
 def _search_section(view: RunView, *, force: bool) -> tuple[Section, ...]:

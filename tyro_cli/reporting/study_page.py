@@ -19,11 +19,10 @@ from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
     instrument_table,
-    quality_table,
     results_table,
-    translates,
     tuned_table,
 )
+from tyro_cli.analysis.study_translation_tables import study_translation_tables
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
 from tyro_cli.config.grid import level_text
@@ -129,7 +128,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             (
                 *chart_blocks(*_forests(study, arms, contrasts)),
                 TableBlock(family_table(study, contrasts)),
-                *([TableBlock(quality_table(study, force=force))] if translates(study) else []),
+                *map(TableBlock, study_translation_tables(study, force=force)),
                 *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
             ),
         ),

@@ -272,6 +272,7 @@ class Translation:
                 sources_of(self.data.splits[name]),
                 tokenizer,
                 search_of(self.settings),
+                has_own_script=self.settings.data.disjoint_fraction > 0,
                 poll=poll,
             )
             for name in ("valid", "test")
