@@ -22,6 +22,7 @@ from tyro_cli.training.signals import StopRequest
 pytestmark = pytest.mark.slow
 
 STEPS = 4
+STEPS_OF_SHAPES = 40  # so many batches of translation have almost as many shapes
 # More tokens than an evaluation takes at once, so that it reaches its own mark.
 EVALUATED_TOKENS = 5000
 
@@ -138,11 +139,11 @@ def test_a_cell_that_translates_takes_what_is_estimated_within_a_quarter(place, 
             },
             "model": {"num_heads": 4, "dropout": 0.1} | model,
             "training": {
-                "budget": {"steps": STEPS},
+                "budget": {"steps": STEPS_OF_SHAPES},
                 "batch_tokens": batch_tokens,
                 "optimizer": {"learning_rate": 1e-3},
             },
-            "evaluation": {"every_steps": 2, "beam_size": 5},
+            "evaluation": {"every_steps": STEPS_OF_SHAPES // 2, "beam_size": 5},
         }
     )
     data = prepare_pairs(settings.data, base_folder=place, cache_folder=place / "cache")
@@ -159,7 +160,7 @@ def assert_estimated(folder: Path, settings: Settings, data: Prepared, precision
         settings=settings.model_dump(mode="json"),
         folder=str(folder),
         prepared_folder=str(data.folder),
-        total_steps=STEPS,
+        total_steps=settings.training.budget.steps,
         device="cpu",
         precision=precision,
         threads=1,
