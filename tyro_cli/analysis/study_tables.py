@@ -9,7 +9,6 @@ each other.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -17,25 +16,19 @@ from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.excess import (
     EXCESS_COLUMNS,
     EXPLANATION,
-    INSTRUMENT_SHARE,
     SOURCE_COLUMNS,
-    excess_nats,
     known_entropy_of,
     source_values,
 )
 from tyro_cli.analysis.formats import CellResult
+from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import mixed_signatures, withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
-from tyro_cli.analysis.studies import (
-    PointRun,
-    StudyContrast,
-    StudyRecords,
-    crossovers,
-    source_factors,
-)
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.translation_tables import (
     CONTRAST_COLUMNS,
     NAMES,
@@ -46,7 +39,6 @@ from tyro_cli.analysis.translation_tables import (
 )
 from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
 from tyro_cli.config.grid import level_text
-from tyro_cli.config.paths import value_at
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -98,7 +90,11 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
             if arm == baseline or point.run.search is None:
                 continue
             tuned = tuned_verdicts(point.run, baseline, force=force)[arm]
-            row: dict[str, CellValue] = {**_levels(point.levels), "arm": arm, "sign": tuned.sign}
+            row: dict[str, CellValue] = {
+                **level_values(point.levels),
+                "arm": arm,
+                "sign": tuned.sign,
+            }
             for each, key in ((arm, "best"), (baseline, "baseline_best")):
                 row[key], row[f"{key}_edge"] = best_in_words(point.run.search, each)
             shared = decisive_contrast(point.run, arm, baseline, force=force)
@@ -113,7 +109,7 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
         "tuned",
         f"Contrasts of the study {study.manifest.name} with each arm at its best",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("best", "its best"),
             Column("best_edge", "edge"),
@@ -141,17 +137,22 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         for point in study.points
         for result in point.run.results()
     }
-    withheld, notes = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
+    withheld, left_out = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
     rows = []
     for point in study.points:
         baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
         for arm in study.manifest.arms:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
+    notes = [
+        "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
+        "exp(mean nats). Saved: the share of the baseline's parameters that an arm does without. "
+        "Gap: nats per token, valid minus a part of train, at the best and at the last step."
+    ]
     if translates(study):
         scores, score_notes = _comparable_scores(results, force=force)
         kept += [Column(score, NAMES[score], "number", 2) for score in scores]
-        notes += score_notes
+        left_out += score_notes
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -163,7 +164,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         "results",
         f"Results of the study {study.manifest.name}",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("cells", "cells"),
             Column("parameters", "parameters", "integer"),
@@ -174,14 +175,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
             Column("best_step", "best at", "number", 0),
         ),
         tuple(rows),
-        (
-            "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
-            "exp(mean nats). Saved: the share of the baseline's parameters that an arm does "
-            "without. Gap: nats per token, valid minus a part of train, at the best and at the "
-            "last step.",
-            *notes,
-            *_missing_notes(study),
-        ),
+        (*notes, *left_out, *missing_notes(study)),
     )
 
 
@@ -211,7 +205,7 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
         "contrasts",
         f"Contrasts of the study {study.manifest.name} against {study.manifest.baseline}",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("metric", "metric", on_screen=False),
             Column("seeds", "seeds", "integer"),
@@ -230,7 +224,7 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
             Column("verdict", "verdict"),
         ),
         tuple(_contrast_row(one, study.manifest.margin) for one in contrasts),
-        (*notes, *_missing_notes(study)),
+        (*notes, *missing_notes(study)),
     )
 
 
@@ -251,117 +245,24 @@ def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
             if arm == baseline:
                 continue
             one = quality_contrast(point.run, arm, baseline, score, randomise=False, force=force)
-            rows.append(_levels(point.levels) | contrast_row(one, arm, baseline, score, "test"))
+            rows.append(
+                level_values(point.levels) | contrast_row(one, arm, baseline, score, "test")
+            )
             if one is not None and one.forced:
                 notes.append(f"{one.forced}.")
     return Table(
         "translation-contrasts",
         f"Translation contrasts of the study {study.manifest.name} against {baseline}",
         (
-            *_factor_columns(study),
+            *factor_columns(study),
             Column("arm", "arm"),
             Column("baseline", "baseline", on_screen=False),
             Column("score", "score"),
             *CONTRAST_COLUMNS,
         ),
         tuple(rows),
-        (*notes, *_missing_notes(study)),
+        (*notes, *missing_notes(study)),
     )
-
-
-def instrument_table(study: StudyRecords) -> Table | None:
-    """Return what the deepest untied models lose to each known source; None without one."""
-    results = (result for point in study.points for result in point.run.results())
-    if known_entropy_of(results) is None:
-        return None
-    sources = source_factors(study)
-    by_source: dict[tuple[str, ...], list[_Untied]] = {}
-    for point in study.points:
-        source = tuple(level_text(point.levels[name]) for name in sources)
-        for arm in study.manifest.arms:
-            record = point.run.manifest.arms[arm]
-            if record.ledger.tying == "none":
-                layers = value_at(record.settings, "model.num_layers")
-                one = _Untied(point, arm, layers if isinstance(layers, int) else 0)
-                by_source.setdefault(source, []).append(one)
-    deepest = [
-        one
-        for models in by_source.values()
-        for one in models
-        if one.layers == max(other.layers for other in models)
-    ]
-    if not deepest:
-        return None
-    rows = [_instrument_row(one) for one in deepest]
-    held = sum(row["holds"] == "yes" for row in rows)
-    return Table(
-        "instrument",
-        f"Instrument of the study {study.manifest.name}: can the untied model be the source?",
-        (
-            *_factor_columns(study),
-            Column("arm", "arm"),
-            Column("layers", "layers", "integer"),
-            Column("cells", "cells"),
-            Column("room_nats", "unigram - rate", "number"),
-            Column("excesses", "excess by seed", "signed_numbers"),
-            Column("excess_nats", "mean", "signed"),
-            Column("most_nats", "at most", "number"),
-            Column("share", "share", "percent", 2),
-            Column("holds", f"share at most {100 * INSTRUMENT_SHARE:g} %"),
-        ),
-        tuple(rows),
-        (
-            "Excess of the deepest untied model on test at the best-valid checkpoint, in nats per "
-            "token, and its mean over seeds as a share of (unigram entropy - entropy rate). Where "
-            "that is small the model can be the source, so that what a tied model loses beyond it "
-            f"is due to the tie. It is at most {100 * INSTRUMENT_SHARE:g} % at {held} of "
-            f"{len(rows)} points.",
-            *_missing_notes(study),
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class _Untied:
-    """An untied arm at one point, and its number of layers."""
-
-    point: PointRun
-    arm: str
-    layers: int
-
-
-def _instrument_row(one: _Untied) -> Row:
-    cells = tuple(one.point.run.cells_of(one.arm))
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
-    excesses = tuple(excess for result in done if (excess := excess_nats(result)) is not None)
-    row: dict[str, CellValue] = {
-        **_levels(one.point.levels),
-        "arm": one.arm,
-        "layers": one.layers,
-        "cells": f"{len(done)}/{len(cells)}",
-        "holds": "not run",
-    }
-    known = known_entropy_of(done)
-    if known is None or not excesses:
-        return row
-    room = known.unigram_entropy_nats - known.entropy_rate_nats
-    mean = fmean(excesses)
-    return row | {
-        "room_nats": room,
-        "excesses": excesses,
-        "excess_nats": mean,
-        "most_nats": INSTRUMENT_SHARE * room,
-        "share": mean / room if room > 0 else None,
-        "holds": "yes" if mean <= INSTRUMENT_SHARE * room else "no",
-    }
-
-
-def _factor_columns(study: StudyRecords) -> tuple[Column, ...]:
-    return tuple(Column(f"level {name}", name) for name in study.factors)
-
-
-def _levels(levels: Mapping[str, Any]) -> dict[str, CellValue]:
-    return {f"level {name}": level_text(level) for name, level in levels.items()}
 
 
 def _result_row(
@@ -377,7 +278,7 @@ def _result_row(
     diverged = sum(cell.status == "diverged" for cell in cells)
     total = run.manifest.arms[arm].ledger.total
     row: dict[str, CellValue] = {
-        **_levels(levels),
+        **level_values(levels),
         "arm": arm,
         "cells": f"{len(done)}/{len(cells)}" + (f", {diverged} diverged" if diverged else ""),
         "parameters": total,
@@ -424,7 +325,7 @@ def _comparable_scores(
 def _contrast_row(one: StudyContrast, margin: float) -> Row:
     contrast = one.contrast
     row: dict[str, CellValue] = {
-        **_levels(one.levels),
+        **level_values(one.levels),
         "arm": contrast.arm,
         "metric": contrast.metric,
         "seeds": len(contrast.seeds),
@@ -453,16 +354,3 @@ def _contrast_row(one: StudyContrast, margin: float) -> Row:
         "equivalence_p": one.equivalence_p,
         "equivalence_p_holm": one.family.equivalent,
     }
-
-
-def _missing_notes(study: StudyRecords) -> list[str]:
-    """Name what is planned and not there yet."""
-    unfinished = sum(
-        cell.status == "unfinished" for point in study.points for cell in point.run.cells.values()
-    )
-    notes = []
-    if study.missing:
-        notes.append(f"Points without a run folder yet: {len(study.missing)}.")
-    if unfinished:
-        notes.append(f"Not final: {unfinished} cells are unfinished.")
-    return notes
