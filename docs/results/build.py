@@ -14,6 +14,7 @@ those pages is written by hand.
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -114,12 +115,13 @@ def provenance(what: Published) -> str:
     command = read_json(what.folder / "manifest.json").get("command")
     manifests = [read_json(run.folder / "manifest.json") for run in what.runs]
     lines = [f"command: `{' '.join(command or manifests[0]['command'])}`"]
-    for run, manifest in zip(what.runs, manifests, strict=True):
-        lines.append(
-            f"run: `{run.folder.name}`, id `{manifest['run_id'][:16]}`, seeds "
-            f"{sorted({seed for _, seed in run.cells})}, {manifest['precision']} products on "
-            f"{manifest['device']}, {manifest['threads']} thread(s) a cell"
-        )
+    if len(manifests) == 1:
+        name, run_id = what.runs[0].folder.name, manifests[0]["run_id"][:16]
+        lines.append(f"run: `{name}`, id `{run_id}`, {_how(what.runs[0], manifests[0])}")
+    else:
+        hows = Counter(map(_how, what.runs, manifests))
+        where = (what.folder / "manifest.json").relative_to(RESULTS)
+        lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
     performances = [
         cell.performance for run in what.runs for cell in run.cells.values() if cell.performance
@@ -130,10 +132,18 @@ def provenance(what: Published) -> str:
     )
     commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
     lines.append(
-        f"cost: {cell_hours / 3600:.2f} hours of cells (training and evaluation), "
+        f"cost: {cell_hours / 3600:.2f} hours of cells (training and evaluation; cells that ran at "
+        "once count each), "
         f"started {min(one['created'] for one in manifests)}, commit `{'`, `'.join(commits)}`"
     )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _how(run: RunRecords, manifest: Mapping[str, dict]) -> str:
+    return (
+        f"seeds {sorted({seed for _, seed in run.cells})}, {manifest['precision']} products on "
+        f"{manifest['device']}, {manifest['threads']} thread(s) a cell"
+    )
 
 
 def _machine(manifest: Mapping[str, dict]) -> str:

@@ -1,11 +1,20 @@
 """Claims from hand-made records: every outcome of a finding, and every word they can come to."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from tests.analysis.fake_probes import make_probes
 from tests.analysis.fake_runs import diverge, edit_json, values, write
 from tests.analysis.fake_studies import make_study
-from tyro_cli.analysis.claim_tables import claim_tables
+from tyro_cli.analysis.claim_tables import (
+    alike,
+    claim_tables,
+    findings_table,
+    measure_in_words,
+    outcome_in_words,
+)
 from tyro_cli.analysis.claims import claim_results, word_of
 from tyro_cli.analysis.probes import Agreements, ProbeRecord
 from tyro_cli.analysis.rendering import to_markdown
@@ -16,6 +25,7 @@ from tyro_cli.errors import DamagedRecord, RunFolderError
 BETTER = [-0.04, -0.05, -0.035]  # p .0110
 WORSE = [0.04, 0.05, 0.035]
 SMALL = [-0.002, 0.001, 0.002]  # within 1 %: p .0026
+SMALLER = [-0.0021, 0.0009, 0.0019]
 SMALL_BETTER = [-0.005, -0.0055, -0.0052]
 NOISY = [-0.02, 0.03, 0.01]
 
@@ -93,6 +103,28 @@ def test_a_finding_comes_to(tmp_path, differences, expected, outcome, word):
     assert only(result.findings).differences == pytest.approx(differences)
 
 
+@pytest.mark.parametrize(
+    ("differences", "expected", "words"),
+    [
+        (WORSE, "lower", "fails: opposite"),
+        (SMALL, "lower", "fails: no effect (within margin)"),
+        (SMALL_BETTER, "higher", "fails: opposite, by less than its margin"),
+        (BETTER, "lower", "holds"),
+        (NOISY, "lower", "open"),
+    ],
+)
+def test_a_finding_that_fails_says_in_which_way(tmp_path, differences, expected, words):
+    one = only(result_of(tmp_path, {512: differences}, finding(expected)).findings)
+    assert outcome_in_words(one) == words
+
+
+def test_a_count_fails_without_a_p(tmp_path):
+    one = only(result_of(tmp_path, {512: BETTER}, finding("higher", "parameters")).findings)
+    assert outcome_in_words(one) == "fails: opposite"
+    same = replace(one, differences=(0.0, 0.0, 0.0))
+    assert outcome_in_words(same) == "fails: no difference"
+
+
 def test_a_margin_of_its_own_decides_what_is_small(tmp_path):
     assert result_of(tmp_path, {512: WORSE}, finding("lower", margin=0.2)).word == "refuted"
 
@@ -114,7 +146,8 @@ def test_a_change_along_a_factor_is_taken_seed_by_seed(tmp_path):
     change = finding("higher", at={"vocabulary": 1024}, minus={"vocabulary": 512})
     result = result_of(tmp_path, {512: BETTER, 1024: WORSE}, change)
     one = only(result.findings)
-    assert one.where == "vocabulary 1024, minus vocabulary 512"
+    assert one.where == "vocabulary 512 to 1024"
+    assert measure_in_words(one) == "change of test nats per word, tied - untied"
     assert one.differences == pytest.approx(
         [there - here for here, there in zip(BETTER, WORSE, strict=True)]
     )
@@ -277,15 +310,100 @@ def test_the_tables_say_claim_answer_and_numbers(tmp_path):
     tables = claim_tables(claim_results([load_study_records(folder)]))
     assert list(tables) == ["claims", "claim-3", "claim-3-counted"]
     text = {name: to_markdown(table) for name, table in tables.items()}
-    for part in ("Tying helps.", "cannot tell", "1 holds, 1 open", "-0.0417", "All hold"):
+    for part in ("Tying helps.", "cannot tell", "1 of 2 holds", "1 of 2 open", "-0.0417"):
         assert part in text["claims"]
     for part in ("vocabulary 1024", "seeds in all, by the upper 80 % bound", "holds"):
         assert part in text["claim-3"]
-    assert "40.0 %" in text["claim-3-counted"]
+    assert [name for name, one in text.items() if "All hold" in one] == ["claims"]
+    assert tables["claim-3-counted"].rows == ({"vocab_size": 10, "share 4": 0.4},)
+
+
+def test_no_number_of_one_finding_stands_for_the_claim(tmp_path):
+    result = result_of(tmp_path, {512: BETTER, 1024: SMALL, 2048: SMALLER}, finding())
+    (held, failed), table = alike(result), claim_tables([result])["claims"]
+    assert [one.outcome for one in (held, failed)] == [
+        "1 of 3 holds",
+        "2 of 3 fail: no effect (within margin)",
+    ]
+    assert [one.where for one in (held, failed)] == [
+        "vocabulary 512",
+        "vocabulary 1024; vocabulary 2048",
+    ]
+    assert held.means == (result.findings[0].mean,)
+    assert failed.means == pytest.approx((sum(SMALLER) / 3, sum(SMALL) / 3))
+    first, second = table.rows
+    assert first["answer"] == result.word and "highest_mean" not in first
+    assert "answer" not in second and second["highest_mean"] == pytest.approx(sum(SMALL) / 3)
+    assert second["interval_95"] == failed.interval
+    assert "lowest and highest mean" in table.notes[1]
+
+
+def test_many_places_of_one_outcome_are_counted(tmp_path):
+    counted = finding("lower", "parameters")
+    result = result_of(tmp_path, dict.fromkeys((1, 2, 3, 4), BETTER), counted)
+    (group,) = alike(result)
+    assert (group.outcome, group.where, group.means) == ("4 of 4 hold", "4 places", (-976,))
+    assert group.interval is None
+
+
+def test_what_is_counted_shows_the_share_saved_and_no_empty_columns(tmp_path):
+    result = result_of(tmp_path, {512: BETTER}, finding("lower", "parameters"))
+    table = findings_table(result)
+    keys = [column.key for column in table.columns]
+    assert keys == [
+        "finding", "where", "measure", "expected", "seeds", "mean", "share_saved", "outcome",
+    ]  # fmt: skip
+    row = only(table.rows)
+    (study,) = result.studies
+    total = study.points[0].run.manifest.arms["untied"].ledger.total
+    assert row["mean"] == -976 and row["share_saved"] == pytest.approx(976 / total)
+    assert table.notes == ()
+
+
+def test_a_change_of_a_count_has_no_share_and_is_explained(tmp_path):
+    change = finding(
+        "lower", "parameters", at={"vocabulary": 1024}, minus={"vocabulary": 512}, margin=None
+    )
+    table = findings_table(result_of(tmp_path, {512: BETTER, 1024: BETTER}, change))
+    assert "share_saved" not in [column.key for column in table.columns]
+    assert only(table.notes).startswith("A change is the difference at the second")
+
+
+def test_a_change_to_a_point_without_a_run_names_both_levels(tmp_path):
+    change = finding("lower", at={"vocabulary": 1024}, minus={"vocabulary": 512})
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER), (1024,): values(BETTER)},
+        changes={"claim": claim(change)},
+    )
+    shutil.rmtree(tmp_path / "tiny-00000001")
+    one = only(only(claim_results([load_study_records(folder)])).findings)
+    assert one.where == "vocabulary 512 to 1024"
+    assert outcome_in_words(one) == "not run: its run is not there yet"
+
+
+def test_counts_of_several_studies_have_a_table_each(tmp_path):
+    folders = []
+    for name, saving in (("one", 40), ("two", 20)):
+        (tmp_path / name).mkdir()
+        counted = {"name": "a", "vocab_size": 10, "d_model": 4, "untied_total": 100}
+        folders.append(
+            make_study(
+                tmp_path / name,
+                {(512,): values(BETTER)},
+                changes={"claim": claim(finding(), counted=[counted | {"saving": saving}])},
+            )
+        )
+    tables = claim_tables(claim_results([load_study_records(one) for one in folders]))
+    assert list(tables) == ["claims", "claim-3", "claim-3-counted", "claim-3-counted-2"]
+    assert "study" in [column.key for column in tables["claim-3"].columns]
 
 
 def test_published_models_have_a_table_of_their_own(tmp_path):
-    models = [published(), published(name="small", tied=True, embedding_and_head=40)]
+    models = [
+        published(untied_total=200),
+        published(name="small", tied=True, embedding_and_head=40),
+    ]
     folder = make_study(
         tmp_path,
         {(512,): values(BETTER)},
@@ -296,17 +414,18 @@ def test_published_models_have_a_table_of_their_own(tmp_path):
     either = {
         "vocab_size": 10,
         "d_model": 4,
-        "tied_total": 60,
-        "untied_total": 100,
         "saving": 40,
-        "share": 0.4,
     }
     assert tables["claim-3-published"].rows == (
-        either | {"name": "big", "published": "untied", "total": 100, "embedding_share": 0.8},
-        either | {"name": "small", "published": "tied", "total": 60, "embedding_share": 40 / 60},
+        either
+        | {"name": "small", "published": "tied"}
+        | {"untied_total": 100, "tied_total": 60, "share": 0.4},
+        either
+        | {"name": "big", "published": "untied"}
+        | {"untied_total": 200, "tied_total": 160, "share": 0.2},
     )
     text = to_markdown(tables["claim-3-published"])
-    for part in (" untied ", "80.0 %", "66.7 %", "40.0 %", "no weight was read"):
+    for part in (" untied ", "20.0 %", "40.0 %", "no weight was read"):
         assert part in text
 
 

@@ -50,7 +50,7 @@ def test_p_values_are_adjusted_over_the_whole_study(tmp_path):
         [3 * ps[0], 2 * ps[1], max(2 * ps[1], ps[2])]
     )
     assert {one.family.size for one in contrasts} == {3}
-    assert "In a family of 3 contrasts, adjusted by Holm: p 0.0330 that" in (
+    assert "In a family of 3 contrasts, adjusted by Holm: p .0330 that" in (
         contrasts[0].verdict.sentence
     )
     assert "the intervals are not adjusted" in contrasts[0].verdict.sentence

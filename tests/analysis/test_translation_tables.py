@@ -101,7 +101,7 @@ def test_one_pair_says_its_randomisation_p(folder: Path) -> None:
     plans = [{"seeds": [0], "arms": ["untied", "tied"], "after_results": False}]
     edit_json(folder / "manifest.json", lambda manifest: manifest.update(plans=plans))
     sentence = verdict_of_run(load_run(folder))["tied"].sentence
-    assert "at seed 0 (randomisation p 0." in sentence
+    assert "at seed 0 (randomisation p ." in sentence
     assert "Over sentences (these two fixed checkpoints, 4 sentences)" in sentence
 
 

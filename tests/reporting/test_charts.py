@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -161,6 +162,10 @@ def test_the_excess_of_every_arm_and_depth_stands_in_one_chart(tmp_path):
         assert len(set(lines)) == 6
         assert [mark["type"] for mark in marks].count("area") == 6
         assert {"untied, 0", "tied, 0", "tied, 1", "tied, 2"} <= set(texts_in(drawn))
+    # Of 18 points the words name both ends of each line; the table has them all.
+    start, end = (fmean(excess("tied", x, 0, seed) for seed in range(3)) for x in (0.0, 1.0))
+    ends = f"tied, depth 0: {start:.4f} at irreversibility 0.0, {end:.4f} at 1.0;"
+    assert ends in chart.description and chart.description.count(" at irreversibility ") == 6
 
 
 def test_an_excess_along_several_sources_has_a_chart_for_each_combination(tmp_path):

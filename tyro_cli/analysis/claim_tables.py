@@ -1,22 +1,75 @@
-"""The tables of claims: one row a claim, and for each claim every finding with its numbers.
+"""The tables of claims: what each comes to by outcome, and every finding with its numbers.
 
 Invariant: as for all tables, a pure function of the records, without times: what would settle an
-open finding is said in seeds here, and in hours on the page, which may differ between machines.
+open finding is said in seeds here, and in hours on the page, which may differ between machines. No
+number of one finding stands for a whole claim.
 """
 
-from collections import Counter
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tyro_cli.analysis.claims import ClaimResult, FindingResult
+from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
+from tyro_cli.analysis.verdicts import LEVEL
 
 RULE = (
     "A finding holds where its mean lies on the expected side of zero with a t p, adjusted by Holm "
-    "within the claim, of at most .05. It fails where it lies on the other side so, or where it is "
-    "shown to be within its margin. All hold: supported; all fail: refuted; some of each: mixed; "
-    "anything else: cannot tell. Counted measures need no interval."
+    "within the claim, of at most .05. It fails where it lies on the other side so (opposite), or "
+    "where it is shown to be within its margin (no effect). All hold: supported; all fail: "
+    "refuted; some of each: mixed; anything else: cannot tell. Counted measures need no interval."
 )
+MOST_PLACES = 3
+"""So many places of one outcome are named in the table of all claims; more are counted."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Findings of one claim that measure the same and came out alike.
+
+    Attributes:
+        findings: They, in the claim's order.
+        of: Number of all findings of the claim.
+    """
+
+    findings: tuple[FindingResult, ...]
+    of: int
+
+    @property
+    def outcome(self) -> str:
+        """How many came out how: `1 of 3 holds`, `9 of 9 hold`."""
+        count = len(self.findings)
+        return f"{count} of {self.of} {_in_number(outcome_in_words(self.findings[0]), count)}"
+
+    @property
+    def where(self) -> str:
+        """Their places by name, or how many, where they are many."""
+        places = [one.where for one in self.findings]
+        return "; ".join(places) if len(places) <= MOST_PLACES else f"{len(places)} places"
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """The lowest and the highest mean, or the one there is; none where nothing was measured."""
+        means = sorted({mean for one in self.findings if (mean := mean_of(one)) is not None})
+        return (means[0], means[-1]) if len(means) > 1 else tuple(means)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """What their 95 % intervals span together, or None where there are none."""
+        intervals = [each for one in self.findings if (each := one.interval()) is not None]
+        if not intervals:
+            return None
+        return min(one.low for one in intervals), max(one.high for one in intervals)
+
+
+def alike(one: ClaimResult) -> tuple[Alike, ...]:
+    """Return the findings of a claim by measure and outcome, as these come up first."""
+    groups: dict[tuple[str, str], list[FindingResult]] = {}
+    for finding in one.findings:
+        key = measure_in_words(finding), outcome_in_words(finding)
+        groups.setdefault(key, []).append(finding)
+    return tuple(Alike(tuple(group), len(one.findings)) for group in groups.values())
 
 
 def claim_tables(claims: Sequence[ClaimResult]) -> dict[str, Table]:
@@ -29,7 +82,14 @@ def claim_tables(claims: Sequence[ClaimResult]) -> dict[str, Table]:
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> Table:
-    """Return one row a claim: its sentence, its answer, and the numbers of its first finding."""
+    """Return each claim's sentence and answer, and a row for every outcome of its findings."""
+    rows = tuple(row for one in claims for row in _claim_rows(one))
+    notes = [RULE]
+    if any("highest_mean" in row for row in rows):
+        notes.append(
+            "A row of several findings has their lowest and highest mean, and what all their "
+            "intervals span together."
+        )
     return Table(
         "claims",
         "Claims about weight tying",
@@ -37,96 +97,143 @@ def claims_table(claims: Sequence[ClaimResult]) -> Table:
             Column("number", "claim", "integer"),
             Column("sentence", "says"),
             Column("answer", "answer"),
-            Column("outcomes", "findings"),
-            Column("measure", "first finding"),
+            Column("outcome", "findings"),
+            Column("where", "where", on_screen=False),
+            Column("measure", "measure"),
             Column("mean", "mean", "signed"),
+            Column("highest_mean", "to", "signed"),
             Column("interval_95", "95 % interval", "interval"),
         ),
-        tuple(_claim_row(one) for one in claims),
-        (RULE,),
+        rows,
+        tuple(notes),
     )
 
 
-def _claim_row(one: ClaimResult) -> Row:
-    first = one.findings[0]
-    counts = Counter(finding.outcome for finding in one.findings)
-    return {
-        "number": one.claim.number,
-        "sentence": one.claim.sentence,
-        "answer": one.word,
-        "outcomes": ", ".join(f"{count} {outcome}" for outcome, count in counts.items()),
-        "measure": measure_in_words(first),
-        **_numbers(first),
-    }
+def _claim_rows(one: ClaimResult) -> list[Row]:
+    """Return a row an outcome; sentence and answer, which are the claim's, stand in the first."""
+    rows: list[Row] = []
+    for group in alike(one):
+        row: dict[str, CellValue] = {
+            "number": one.claim.number,
+            "outcome": group.outcome,
+            "where": group.where,
+            "measure": measure_in_words(group.findings[0]),
+        }
+        if not rows:
+            row |= {"sentence": one.claim.sentence, "answer": one.word}
+        row |= dict(zip(("mean", "highest_mean"), group.means, strict=False))
+        if group.interval is not None:
+            row["interval_95"] = group.interval
+        rows.append(row)
+    return rows
 
 
-def findings_table(one: ClaimResult) -> Table:
-    """Return every finding of a claim, at every place of the grid it is looked for at."""
-    notes = [RULE]
+def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
+    """Return every finding of a claim, at every place of the grid it is looked for at.
+
+    Columns that no finding has a value for are left out.
+
+    Args:
+        one: The claim.
+        with_plans: Whether the notes say what would settle each open finding.
+    """
+    notes = []
+    if any(finding.finding.minus for finding in one.findings):
+        notes.append(
+            "A change is the difference at the second of the two levels minus the difference at "
+            "the first, seed by seed."
+        )
     notes += [
         f"{finding.finding.name}, {finding.where}: {plan_in_words(finding)}"
         for finding in one.findings
-        if finding.plan is not None
+        if with_plans and finding.plan is not None
     ]
+    rows = tuple(_finding_row(finding) for finding in one.findings)
+    columns = (
+        Column("finding", "finding"),
+        Column("where", "where"),
+        Column("measure", "measure"),
+        Column("expected", "expected", on_screen=False),
+        Column("seeds", "seeds", "integer"),
+        Column("differences", "difference by seed", "signed_numbers", on_screen=False),
+        Column("mean", "mean", "signed"),
+        Column("share_saved", "share saved", "percent", 1),
+        Column("interval_95", "95 % interval", "interval"),
+        Column("p_holm", "t p, Holm", "p"),
+        Column("margin", "margin", "number", on_screen=False),
+        Column("equivalence_p_holm", "equiv. p, Holm", "p", on_screen=False),
+        Column("outcome", "outcome"),
+        *([Column("study", "study", on_screen=False)] if len(one.studies) > 1 else []),
+    )
     return Table(
         f"claim-{one.claim.number}",
         f"Findings of claim {one.claim.number}: {one.word}",
-        (
-            Column("finding", "finding"),
-            Column("where", "where"),
-            Column("measure", "measure"),
-            Column("expected", "expected", on_screen=False),
-            Column("seeds", "seeds", "integer"),
-            Column("differences", "difference by seed", "signed_numbers", on_screen=False),
-            Column("mean", "mean", "signed"),
-            Column("interval_95", "95 % interval", "interval"),
-            Column("p_holm", "t p, Holm", "number"),
-            Column("margin", "margin", "number", on_screen=False),
-            Column("equivalence_p_holm", "equiv. p, Holm", "number", on_screen=False),
-            Column("outcome", "outcome"),
-            Column("study", "study", on_screen=False),
-        ),
-        tuple(_finding_row(finding) for finding in one.findings),
+        tuple(column for column in columns if any(column.key in row for row in rows)),
+        rows,
         tuple(notes),
     )
 
 
 def _finding_row(one: FindingResult) -> Row:
-    return {
+    row: dict[str, CellValue] = {
         "finding": one.finding.name,
         "where": one.where,
         "measure": measure_in_words(one),
         "expected": one.finding.expected,
         "seeds": len(one.seeds),
-        "outcome": one.outcome + (f": {one.reason}" if one.reason else ""),
+        "outcome": outcome_in_words(one),
         "study": one.study,
-        **_numbers(one),
     }
-
-
-def _numbers(one: FindingResult) -> Row:
-    if one.mean is None:
-        return {}
-    interval = one.interval()
-    mean: float = one.mean
-    differences: tuple[float, ...] = one.differences
-    if one.finding.measure == "parameters":  # counts, and equal at every seed
-        mean, differences = int(mean), tuple(map(int, differences))
-    row: dict[str, CellValue] = {"mean": mean, "differences": differences}
+    if (mean := mean_of(one)) is None:
+        return row
+    row["mean"] = mean
+    if one.baseline_parameters is not None:
+        row["share_saved"] = -mean / one.baseline_parameters
+    if one.finding.measure not in COUNTED:  # what is counted is equal at every seed
+        row["differences"] = one.differences
     if one.margin is not None:
         row["margin"] = one.margin
         row["equivalence_p_holm"] = one.equivalence_p_holm
-    if interval is not None:
+    if (interval := one.interval()) is not None:
         row |= {"interval_95": (interval.low, interval.high), "p_holm": one.p_holm}
     return row
+
+
+def mean_of(one: FindingResult) -> float | None:
+    """Return the mean difference, whole where parameters were counted."""
+    mean = one.mean
+    return mean if mean is None or one.finding.measure != "parameters" else int(mean)
+
+
+def outcome_in_words(one: FindingResult) -> str:
+    """Return what a finding comes to, with the way in which it fails or why it has no number."""
+    detail = _way_of_failing(one) if one.outcome == "fails" else one.reason
+    return f"{one.outcome}: {detail}" if detail else one.outcome
+
+
+def _way_of_failing(one: FindingResult) -> str:
+    if one.p_holm is None:  # counted
+        return "opposite" if one.mean else "no difference"
+    if one.p_holm > LEVEL:
+        return "no effect (within margin)"
+    is_small = one.equivalence_p_holm is not None and one.equivalence_p_holm <= LEVEL
+    return "opposite, by less than its margin" if is_small else "opposite"
+
+
+def _in_number(outcome: str, count: int) -> str:
+    """Say an outcome of one finding or of several: `holds`, `hold`."""
+    if count == 1:
+        return outcome
+    return re.sub("^(hold|fail)s", r"\1", outcome).replace("its margin", "their margin")
 
 
 def measure_in_words(one: FindingResult) -> str:
     """Return what was measured, of which arms: `test bits per byte, tied - untied`."""
     finding = one.finding
+    change = "change of " if finding.minus is not None else ""
     arms = f"{finding.arm} - {finding.baseline}" + (f" {finding.matrix}" if finding.matrix else "")
     rates = ", each at its best rate" if finding.rates == "each-best" else ""
-    return f"{MEASURES[finding.measure]}, {arms}{rates}"
+    return f"{change}{MEASURES[finding.measure]}, {arms}{rates}"
 
 
 MEASURES = {
@@ -161,36 +268,58 @@ def plan_in_words(one: FindingResult) -> str:
 
 
 def counted_tables(one: ClaimResult) -> list[Table]:
-    """Return the models that were counted and not trained: the experiment's, and published ones."""
-    claims = [study.manifest.claim for study in one.studies if study.manifest.claim is not None]
-    counted = [model for claim in claims for model in claim.counted]
-    published = [model for claim in claims for model in claim.published]
-    tables = []
-    if counted:
-        tables.append(_counted_table(one.claim.number, counted))
+    """Return the models that were counted and not trained: the experiments', and published ones."""
+    tables: list[Table] = []
+    published: list[PublishedModel] = []
+    for study in one.studies:
+        if (claim := study.manifest.claim) is not None:
+            published += claim.published
+            if claim.counted:
+                number = f"-{len(tables) + 1}" if tables else ""
+                name = f"claim-{one.claim.number}-counted{number}"
+                tables.append(_counted_table(name, study.manifest.name, claim.counted))
     if published:
         tables.append(_published_table(one.claim.number, published))
     return tables
 
 
-def _counted_table(number: int, models: Sequence[CountedModel]) -> Table:
+def _counted_table(name: str, study: str, models: Sequence[CountedModel]) -> Table:
+    """Return the share saved by vocabulary and width."""
+    widths = dict.fromkeys(model.d_model for model in models)
+    rows: dict[int, dict[str, CellValue]] = {}
+    for model in models:
+        row = rows.setdefault(model.vocab_size, {"vocab_size": model.vocab_size})
+        row[f"share {model.d_model}"] = model.saving / model.untied_total
     return Table(
-        f"claim-{number}-counted",
-        f"Counted for claim {number}: what the tie saves, or would save",
+        name,
+        f"Counted for {study}: share of the parameters that the tie saves",
         (
-            Column("name", "model"),
             Column("vocab_size", "vocabulary", "integer"),
-            Column("d_model", "d_model", "integer"),
-            Column("untied_total", "untied parameters", "integer"),
-            Column("saving", "V x d saved", "integer"),
-            Column("share", "share saved", "percent", 1),
+            *(Column(f"share {one}", f"d_model {one:,}", "percent", 1) for one in widths),
         ),
-        tuple(_counted_row(model) for model in models),
-        ("In closed form, from configurations alone; nothing of this table was trained.",),
+        tuple(rows.values()),
+        (
+            "In closed form, from the configuration alone; nothing of this table was trained. What "
+            "is saved is vocabulary x d_model parameters, here as a share of the untied model's.",
+        ),
     )
 
 
 def _published_table(number: int, models: Sequence[PublishedModel]) -> Table:
+    """Return published models in both forms, that which saves the largest share first."""
+    rows: list[dict[str, CellValue]] = [
+        {
+            "name": model.name,
+            "vocab_size": model.vocab_size,
+            "d_model": model.d_model,
+            "published": "tied" if model.tied else "untied",
+            "untied_total": model.untied_total,
+            "tied_total": model.tied_total,
+            "saving": model.saving,
+            "share": model.saving / model.untied_total,
+        }
+        for model in sorted(models, key=lambda model: -model.saving / model.untied_total)
+    ]
     return Table(
         f"claim-{number}-published",
         f"Published models, for claim {number}: what the tie saves, or would save",
@@ -199,38 +328,16 @@ def _published_table(number: int, models: Sequence[PublishedModel]) -> Table:
             Column("vocab_size", "vocabulary", "integer"),
             Column("d_model", "d_model", "integer"),
             Column("published", "published"),
-            Column("total", "parameters", "integer"),
-            Column("embedding_share", "embedding and head", "percent", 1),
-            Column("tied_total", "if tied", "integer"),
-            Column("untied_total", "if untied", "integer"),
+            Column("untied_total", "untied total", "integer"),
+            Column("tied_total", "tied total", "integer"),
             Column("saving", "V x d saved", "integer"),
             Column("share", "share saved", "percent", 1),
         ),
-        tuple(
-            {
-                **_counted_row(model),
-                "published": "tied" if model.tied else "untied",
-                "total": model.total,
-                "embedding_share": model.embedding_and_head / model.total,
-                "tied_total": model.tied_total,
-            }
-            for model in models
-        ),
+        tuple(rows),
         (
-            "In closed form, from the configuration files of the models; no weight was read. "
-            "Embedding and head are a share of the parameters as published, the V x d saved is one "
-            "of the untied total. Each model was trained as published only: of the other form the "
-            "table says what it counts, not how good it would be.",
+            "In closed form, from the configuration files of the models; no weight was read. The "
+            "totals are parameters, the share saved is one of the untied total. Each model was "
+            "trained as published only: of the other form the table says what it counts, not how "
+            "good it would be.",
         ),
     )
-
-
-def _counted_row(model: CountedModel) -> Row:
-    return {
-        "name": model.name,
-        "vocab_size": model.vocab_size,
-        "d_model": model.d_model,
-        "untied_total": model.untied_total,
-        "saving": model.saving,
-        "share": model.saving / model.untied_total,
-    }

@@ -68,12 +68,13 @@ class FindingResult:
     Attributes:
         finding: What was looked for.
         study: The study's name.
-        where: The levels, in words.
+        where: The levels, in words; of a change `depth 0, irreversibility 0.0 to 1.0`.
         seeds: Seeds whose pairs are verified, at both places where two are set against each other.
         differences: Arm - baseline for each of them, in the measure's unit.
         p_holm: Of the t test, adjusted within the claim; None where nothing was drawn.
         equivalence_p_holm: Of the two one-sided tests against the margin, adjusted.
         margin: In the measure's unit, or None.
+        baseline_parameters: Where parameters are counted at one place, those of the baseline.
         outcome: What it comes to.
         reason: Why there is no number, or "".
         plan: What would settle it, where it is open.
@@ -87,6 +88,7 @@ class FindingResult:
     p_holm: float | None
     equivalence_p_holm: float | None
     margin: float | None
+    baseline_parameters: int | None
     outcome: Outcome
     reason: str
     plan: Plan | None
@@ -138,6 +140,7 @@ class _Observed:
     where: str
     differences: _Differences
     margin: float | None = None
+    baseline_parameters: int | None = None
     hours_a_seed: float | None = None
 
 
@@ -206,26 +209,31 @@ def _observe(finding: FindingRecord, study: StudyRecords) -> list[_Observed]:
     ]
     found = [_observe_at(finding, study, point) for point in places]
     absent = _Differences({}, "not run", "its run is not there yet")
-    return found + [_Observed(finding, study, _in_words(levels), absent) for levels in missing]
+    return found + [
+        _Observed(finding, study, _where(levels, finding.minus or {}), absent) for levels in missing
+    ]
 
 
 def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) -> _Observed:
     margin = finding.margin
     if margin is None and finding.measure == "nats_per_word":
         margin = math.log1p(study.manifest.margin)
-    where, differences = _in_words(point.levels), _differences(finding, point.run)
+    differences = _differences(finding, point.run)
     hours = _hours_a_seed(point.run, finding)
+    parameters = None
+    if finding.measure == "parameters" and finding.minus is None:
+        parameters = point.run.manifest.arms[finding.baseline].ledger.total
     if finding.minus is not None:
-        where += f", minus {_in_words(finding.minus)}"
         levels = {**point.levels, **finding.minus}
         other = next((one.run for one in study.points if one.levels == levels), None)
         if other is None:
-            differences = _Differences({}, "not run", f"no run yet at {_in_words(levels)}")
+            differences = _Differences({}, "not run", f"no run yet at {_where(levels, {})}")
         else:
             differences = _change(differences, _differences(finding, other))
             more = _hours_a_seed(other, finding)
             hours = None if hours is None or more is None else hours + more
-    return _Observed(finding, study, where, differences, margin, hours)
+    where = _where(point.levels, finding.minus or {})
+    return _Observed(finding, study, where, differences, margin, parameters, hours)
 
 
 def _change(here: _Differences, there: _Differences) -> _Differences:
@@ -241,8 +249,18 @@ def _lies_at(levels: Mapping[str, Any], at: Mapping[str, Any]) -> bool:
     return all(levels.get(name) == level for name, level in at.items())
 
 
-def _in_words(levels: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {level_text(level)}" for name, level in levels.items())
+def _where(levels: Mapping[str, Any], minus: Mapping[str, Any]) -> str:
+    """Return levels in words, those that change last: `depth 0, irreversibility 0.0 to 1.0`."""
+    changing = [name for name in levels if name in minus and minus[name] != levels[name]]
+    return ", ".join(
+        [
+            *(f"{name} {level_text(levels[name])}" for name in levels if name not in changing),
+            *(
+                f"{name} {level_text(minus[name])} to {level_text(levels[name])}"
+                for name in changing
+            ),
+        ]
+    )
 
 
 def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
@@ -372,6 +390,7 @@ def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> Fin
         p_holm=p,
         equivalence_p_holm=equivalence_p,
         margin=one.margin,
+        baseline_parameters=one.baseline_parameters,
         outcome=outcome,
         reason=one.differences.reason,
         plan=_plan(one, values) if outcome == "open" else None,

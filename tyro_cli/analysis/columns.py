@@ -19,6 +19,7 @@ ColumnKind = Literal[
     "interval",  # (low, high), shown with signs
     "numbers",  # a tuple of floats
     "signed_numbers",  # a tuple of floats, shown with their signs
+    "p",  # a p value or a tuple of them, shown as a bound where it would round to 0 or 1
     "percent",  # float, a fraction shown as a percentage
     "bytes",  # int, shown in binary units
 ]

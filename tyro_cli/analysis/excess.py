@@ -24,10 +24,6 @@ SOURCE_COLUMNS = (
 )
 """What a study shows of the source at each of its points."""
 
-INSTRUMENT_SHARE = 0.02
-"""Most that the excess of an untied model may be, as a share of unigram entropy minus entropy rate,
-for its study to be one of tying: a model that cannot be the source says little of the tie."""
-
 EXPLANATION = (
     "Excess: nats a token above what the source of the text scores on the same tokens; share: of "
     "unigram entropy minus entropy rate, so that 100 % is a model that ignores its context"

@@ -32,6 +32,9 @@ def cell_text(column: Column, row: Row) -> str:
     value = row[column.key]
     if value is None:
         return NOT_APPLICABLE
+    if column.kind == "p":
+        ps = value if isinstance(value, tuple) else (value,)
+        return ", ".join(p_in_words(float(p), column.digits) for p in ps)
     if isinstance(value, tuple):
         sign = "" if column.kind == "numbers" else "+"
         numbers = ", ".join(f"{number:{sign},.{_digits(column, number)}f}" for number in value)
@@ -236,6 +239,16 @@ def _fitting_columns(table: Table, width: int) -> list[tuple[Column, ...]]:
             group = []
         group.append(column)
     return [*groups, (*keys, *group)]
+
+
+def p_in_words(p: float, digits: int = 4) -> str:
+    """Return a p value as `.0286`, and what lies closer to 0 or 1 than its digits as a bound."""
+    least = 10.0**-digits
+    if p < least:
+        return f"< {least:.{digits}f}".replace("0.", ".")
+    if p > 1 - least:
+        return f"> {1 - least:.{digits}f}".replace("0.", ".")
+    return f"{p:.{digits}f}".removeprefix("0")
 
 
 def bytes_in_words(number: float) -> str:

@@ -8,7 +8,6 @@ each other.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -16,25 +15,18 @@ from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.excess import (
     EXCESS_COLUMNS,
     EXPLANATION,
-    INSTRUMENT_SHARE,
     SOURCE_COLUMNS,
-    excess_nats,
     known_entropy_of,
     source_values,
 )
+from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
-from tyro_cli.analysis.studies import (
-    PointRun,
-    StudyContrast,
-    StudyRecords,
-    crossovers,
-    source_factors,
-)
-from tyro_cli.analysis.study_points import factor_columns, level_values, missing_notes
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.study_translation_tables import (
     comparable_scores,
     study_translation_tables,
@@ -43,7 +35,6 @@ from tyro_cli.analysis.study_translation_tables import (
 from tyro_cli.analysis.translation_tables import COPYING, NAMES, SCORES
 from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
 from tyro_cli.config.grid import level_text
-from tyro_cli.config.paths import value_at
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -136,20 +127,26 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         for point in study.points
         for result in point.run.results()
     }
-    withheld, notes = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
+    withheld, left_out = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
     rows = []
     for point in study.points:
         baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
         for arm in study.manifest.arms:
             rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
+    notes = [
+        "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
+        "exp(mean nats). Saved: the share of the baseline's parameters that an arm does without. "
+        "Gap: nats per token, valid minus a part of train, at the best and at the last step."
+    ]
     if translates(study):
         scores, score_notes = comparable_scores(results, force=force)
         for score in scores:
             name = NAMES[score]
             kept.append(Column(score, name, "number", 2))
             kept.append(Column(f"copy_{score}", f"{name} of copying", "number", 2, score == "bleu"))
-        notes += [*score_notes, *([f"{COPYING}."] if scores else [])]
+        notes += [f"{COPYING}."] if scores else []
+        left_out += score_notes
     if known_entropy_of(results.values()) is not None:
         kept += [*SOURCE_COLUMNS, *EXCESS_COLUMNS]
         notes.append(
@@ -172,14 +169,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
             Column("best_step", "best at", "number", 0),
         ),
         tuple(rows),
-        (
-            "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
-            "exp(mean nats). Saved: the share of the baseline's parameters that an arm does "
-            "without. Gap: nats per token, valid minus a part of train, at the best and at the "
-            "last step.",
-            *notes,
-            *missing_notes(study),
-        ),
+        (*notes, *left_out, *missing_notes(study)),
     )
 
 
@@ -218,10 +208,10 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
             Column("interval_95", "95 % interval", "interval"),
             Column("interval_90", "90 % interval", "interval", on_screen=False),
             Column("perplexity_ratio", "ppl ratio", "number"),
-            Column("p", "t p", "number"),
-            Column("p_holm", "t p, Holm", "number"),
-            Column("equivalence_p", "equivalence p", "number", on_screen=False),
-            Column("equivalence_p_holm", "equiv. p, Holm", "number"),
+            Column("p", "t p", "p"),
+            Column("p_holm", "t p, Holm", "p"),
+            Column("equivalence_p", "equivalence p", "p", on_screen=False),
+            Column("equivalence_p_holm", "equiv. p, Holm", "p"),
             Column("family", "family", "integer", on_screen=False),
             Column("pairs_verified", "pairs verified", on_screen=False),
             Column("seeds_needed", "seeds needed", "integer"),
@@ -230,93 +220,6 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
         tuple(_contrast_row(one, study.manifest.margin) for one in contrasts),
         (*notes, *missing_notes(study)),
     )
-
-
-def instrument_table(study: StudyRecords) -> Table | None:
-    """Return what the deepest untied models lose to each known source; None without one."""
-    results = (result for point in study.points for result in point.run.results())
-    if known_entropy_of(results) is None:
-        return None
-    sources = source_factors(study)
-    by_source: dict[tuple[str, ...], list[_Untied]] = {}
-    for point in study.points:
-        source = tuple(level_text(point.levels[name]) for name in sources)
-        for arm in study.manifest.arms:
-            record = point.run.manifest.arms[arm]
-            if record.ledger.tying == "none":
-                layers = value_at(record.settings, "model.num_layers")
-                one = _Untied(point, arm, layers if isinstance(layers, int) else 0)
-                by_source.setdefault(source, []).append(one)
-    deepest = [
-        one
-        for models in by_source.values()
-        for one in models
-        if one.layers == max(other.layers for other in models)
-    ]
-    if not deepest:
-        return None
-    rows = [_instrument_row(one) for one in deepest]
-    held = sum(row["holds"] == "yes" for row in rows)
-    return Table(
-        "instrument",
-        f"Instrument of the study {study.manifest.name}: can the untied model be the source?",
-        (
-            *factor_columns(study),
-            Column("arm", "arm"),
-            Column("layers", "layers", "integer"),
-            Column("cells", "cells"),
-            Column("room_nats", "unigram - rate", "number"),
-            Column("excesses", "excess by seed", "signed_numbers"),
-            Column("excess_nats", "mean", "signed"),
-            Column("most_nats", "at most", "number"),
-            Column("share", "share", "percent", 2),
-            Column("holds", f"share at most {100 * INSTRUMENT_SHARE:g} %"),
-        ),
-        tuple(rows),
-        (
-            "Excess of the deepest untied model on test at the best-valid checkpoint, in nats per "
-            "token, and its mean over seeds as a share of (unigram entropy - entropy rate). Where "
-            "that is small the model can be the source, so that what a tied model loses beyond it "
-            f"is due to the tie. It is at most {100 * INSTRUMENT_SHARE:g} % at {held} of "
-            f"{len(rows)} points.",
-            *missing_notes(study),
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class _Untied:
-    """An untied arm at one point, and its number of layers."""
-
-    point: PointRun
-    arm: str
-    layers: int
-
-
-def _instrument_row(one: _Untied) -> Row:
-    cells = tuple(one.point.run.cells_of(one.arm))
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
-    excesses = tuple(excess for result in done if (excess := excess_nats(result)) is not None)
-    row: dict[str, CellValue] = {
-        **level_values(one.point.levels),
-        "arm": one.arm,
-        "layers": one.layers,
-        "cells": f"{len(done)}/{len(cells)}",
-        "holds": "not run",
-    }
-    known = known_entropy_of(done)
-    if known is None or not excesses:
-        return row
-    room = known.unigram_entropy_nats - known.entropy_rate_nats
-    mean = fmean(excesses)
-    return row | {
-        "room_nats": room,
-        "excesses": excesses,
-        "excess_nats": mean,
-        "most_nats": INSTRUMENT_SHARE * room,
-        "share": mean / room if room > 0 else None,
-        "holds": "yes" if mean <= INSTRUMENT_SHARE * room else "no",
-    }
 
 
 def _result_row(

@@ -16,7 +16,7 @@ from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.signatures import mixed_signatures
 from tyro_cli.analysis.statistics import paired_t_interval
 from tyro_cli.analysis.studies import PointRun, StudyRecords
-from tyro_cli.analysis.study_points import factor_columns, level_values, missing_notes
+from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.translation_tables import (
     CONTRAST_COLUMNS,
     COPYING,

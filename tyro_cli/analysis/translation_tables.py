@@ -18,6 +18,7 @@ from tyro_cli.analysis.contrasts import contrast
 from tyro_cli.analysis.formats import CellResult, PairsRecord, Quality, Split
 from tyro_cli.analysis.perplexity_tables import SPLITS, status_in_words
 from tyro_cli.analysis.records import CellRecord, RunRecords
+from tyro_cli.analysis.rendering import p_in_words
 from tyro_cli.analysis.signatures import refuse_mixed_signatures
 from tyro_cli.analysis.statistics import Interval, paired_t_interval
 
@@ -159,7 +160,7 @@ def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False
         low, high = one.interval.low, one.interval.high
         sentence += f", 95 % interval [{low:+.2f}, {high:+.2f}] over {len(one.seeds)} seeds"
     elif (ps := _randomisation(run, arm, baseline, one.seeds, "test")) is not None:
-        sentence += f" at seed {one.seeds[0]} (randomisation p {ps[0]:.4f})"
+        sentence += f" at seed {one.seeds[0]} (randomisation p {p_in_words(ps[0])})"
     return f"{sentence}; higher is better, and it decides nothing."
 
 
@@ -232,7 +233,7 @@ def quality_contrast_table(
             Column("score", "score"),
             Column("split", "split"),
             *CONTRAST_COLUMNS,
-            Column("randomisation_ps", "randomisation p by seed", "numbers"),
+            Column("randomisation_ps", "randomisation p by seed", "p"),
             Column("pairs_won", "pairs won"),
         ),
         tuple(rows),

@@ -19,6 +19,7 @@ from tyro_cli.analysis.contrasts import (
     seeds_in_words,
 )
 from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.rendering import p_in_words
 from tyro_cli.analysis.statistics import DocumentBootstrap, Interval, seeds_needed
 from tyro_cli.analysis.translation_tables import bleu_beside
 
@@ -279,9 +280,10 @@ def _family(contrast: Contrast, family: FamilyPs | None) -> list[str]:
     if family is None or len(contrast.seeds) < 2:
         return []
     return [
-        f"In {family.name} of {family.size} contrasts, adjusted by Holm: p {family.better:.4f} "
-        f"that there is no difference, p {family.equivalent:.4f} that it exceeds the margin; the "
-        "intervals are not adjusted."
+        f"In {family.name} of {family.size} contrasts, adjusted by Holm: "
+        f"p {p_in_words(family.better)} that there is no difference, "
+        f"p {p_in_words(family.equivalent)} that it exceeds the margin; the intervals are not "
+        "adjusted."
     ]
 
 

@@ -1,25 +1,26 @@
 """The page of a set of claims: an answer to each first, then every finding behind it.
 
 Invariant: a pure function of the records of the studies. A reader who knows nothing of the program
-finds the claim, the word and the interval before anything else; the rule that leads from numbers to
-words stands on the page. Findings of different measures never share an axis.
+finds the claim, the word and the numbers of each outcome before anything else; the rule that leads
+from numbers to words stands on the page once. Findings of different measures never share an axis.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 from tyro_cli.analysis.claim_tables import (
     MEASURES,
-    RULE,
+    Alike,
+    alike,
     claims_table,
     counted_tables,
     findings_table,
     measure_in_words,
+    outcome_in_words,
     plan_in_words,
 )
-from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
+from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult, Plan
+from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.studies import StudyRecords
-from tyro_cli.analysis.study_tables import instrument_table
 from tyro_cli.reporting.contents import (
     Block,
     CodeBlock,
@@ -54,6 +55,8 @@ HOW_TO_READ = (
     "leaves out zero is a difference that other seeds would be expected to show as well.",
 )
 
+CHANGES = " Where a row names two levels, how that difference changes from one to the other."
+
 
 def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
     """Return the page of a set of claims.
@@ -82,59 +85,49 @@ def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
 
 
 def _card(one: ClaimResult) -> VerdictCard:
-    first = one.findings[0]
-    interval = first.interval()
-    facts = []
-    if first.mean is not None:
-        facts.append(Fact(first.finding.name, _shown(first.mean), measure_in_words(first)))
-    if interval is not None:
-        facts.append(
-            Fact("95 % interval", f"[{interval.low:+.4f}, {interval.high:+.4f}]", first.where)
-        )
+    groups = alike(one)
     return VerdictCard(
         title=f"Claim {one.claim.number}: {one.claim.sentence}",
         text=one.word,
-        sentence=_summary(one),
+        sentence=" ".join(f"{group.outcome}." for group in groups if not group.means),
         swatch=None,
-        facts=tuple(facts),
+        facts=tuple(_fact(group) for group in groups if group.means),
         points=tuple(
-            (f"{each.finding.name}, {each.where}:", _in_words(each)) for each in one.findings
+            (f"{each.finding.name}, {each.where}:", _plan(each.plan, each))
+            for each in one.findings
+            if each.plan is not None
         ),
     )
 
 
+def _fact(group: Alike) -> Fact:
+    """Show the numbers of one outcome: a mean, or the lowest and the highest."""
+    interval = ""
+    if group.interval is not None:
+        low, high = group.interval
+        said = "intervals within" if len(group.findings) > 1 else "interval"
+        interval = f"95 % {said} [{low:+.4f}, {high:+.4f}]; "
+    measure = measure_in_words(group.findings[0])
+    value = " to ".join(dict.fromkeys(map(_shown, group.means)))
+    return Fact(group.outcome, value, f"{interval}{measure}; {group.where}")
+
+
 def _shown(number: float) -> str:
-    """Write a number of any size with its sign, as the tables do."""
-    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.4f}"
+    """Write a count or a measure with its sign, as the tables do."""
+    return f"{number:+,d}" if isinstance(number, int) else f"{number:+.4f}"
 
 
-def _summary(one: ClaimResult) -> str:
-    """Say in how many of its findings the claim holds."""
-    counts = Counter(finding.outcome for finding in one.findings)
-    said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return f"Of {len(one.findings)} finding{'s' * (len(one.findings) > 1)}: {said}."
-
-
-def _in_words(one: FindingResult) -> str:
-    if one.mean is None:
-        return f"{one.outcome}: {one.reason}."
-    interval = one.interval()
-    numbers = _shown(one.mean)
-    if interval is not None:
-        numbers += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
-    said = f"{one.outcome}: {measure_in_words(one)} {numbers} over {len(one.seeds)} seeds."
-    if one.plan is None:
-        return said
-    hours = "" if one.plan.hours is None else f" About {one.plan.hours:.1f} more hours of cells."
-    settled = plan_in_words(one)
-    return f"{said} {settled[0].upper()}{settled[1:]}{hours}"
+def _plan(plan: Plan, one: FindingResult) -> str:
+    """Say what would settle an open finding, with the hours of this machine."""
+    hours = "" if plan.hours is None else f" About {plan.hours:.1f} more hours of cells."
+    return f"{plan_in_words(one)}{hours}"
 
 
 def _section(one: ClaimResult) -> Section:
     blocks: list[Block] = [
         TextBlock((f"{one.claim.sentence} Answer: {one.word}.",)),
         *chart_blocks(*_forests(one)),
-        TableBlock(findings_table(one)),
+        TableBlock(findings_table(one, with_plans=False)),  # the card has them, in hours
         *map(TableBlock, counted_tables(one)),
     ]
     for place, study in enumerate(one.studies, start=1):
@@ -157,7 +150,8 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
         rows = []
         for each in findings:
             colour, shape = _look(each)
-            rows.append(ForestRow(_label(each, findings), each, colour, shape, each.outcome))
+            words = outcome_in_words(each)
+            rows.append(ForestRow(_label(each, findings), each, colour, shape, words))
         margins = {each.margin for each in findings}
         margin = margins.pop() if len(margins) == 1 else None
         unit = MEASURES[measure]
@@ -167,7 +161,8 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
                 unit,
                 None if margin is None else (margin, f"{margin:.4g}"),
                 name=f"claim-{one.claim.number}-{measure.replace('_', '-')}",
-                reading=f"Differences in {unit}; the first arm minus the second.",
+                reading=f"Differences in {unit}; the first arm minus the second."
+                + (CHANGES if any(each.finding.minus for each in findings) else ""),
             )
         )
     return charts
@@ -191,7 +186,6 @@ def _provenance(studies: Sequence[StudyRecords]) -> Section:
         line for study in studies for line in recorded_command(read_raw_manifest(study.folder))
     ]
     blocks: list[Block] = [
-        TextBlock((RULE,)),
         CodeBlock("Commands that repeat these studies", "\n".join(commands)),
     ]
     for study in studies:
@@ -199,4 +193,4 @@ def _provenance(studies: Sequence[StudyRecords]) -> Section:
         table = provenance_table(run, read_raw_manifest(run.folder))
         title = f"{study.manifest.name}: {folder_name(study.folder)}"
         blocks.append(GroupBlock(title, (TableBlock(table),)))
-    return Section("provenance", "Rule and provenance", tuple(blocks))
+    return Section("provenance", "Provenance", tuple(blocks))

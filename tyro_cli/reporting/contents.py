@@ -28,10 +28,12 @@ class VerdictCard:
     Attributes:
         title: The two arms.
         text: The verdict in a few words.
-        sentence: The verdict with its interval and all that belongs to it.
+        sentence: The verdict with its interval and all that belongs to it; of a claim, what it has
+            no numbers of.
         swatch: Number of the winner's colour, or None where no arm won.
         facts: The numbers to see first.
-        points: Of a study, (point, its verdict in a sentence) for every point.
+        points: Of a study, (point, its verdict in a sentence) for every point; of a claim, (open
+            finding, what would settle it).
     """
 
     title: str

@@ -27,6 +27,8 @@ from tyro_cli.reporting.plots import (
 from tyro_cli.reporting.views import ArmView
 
 LABEL_GAP = 15
+MOST_POINTS_IN_WORDS = 12
+"""So many points a description names one by one; of more, both ends of each line."""
 DASHES: tuple[tuple[int, ...], ...] = ((), (7, 4), (2, 4), (9, 3, 2, 3))
 
 
@@ -188,7 +190,11 @@ def factor_chart(
         + (f" {reading}" if reading else ""),
         description=f"Mean test {unit} by level of {factor}{at}. "
         + "; ".join(
-            _in_words(line, one, factor, levels, unit) for line in lines for one in line.levels
+            (_ends_in_words(line, factor, levels) for line in lines if line.levels)
+            if sum(len(line.levels) for line in lines) > MOST_POINTS_IN_WORDS
+            else (
+                _in_words(line, one, factor, levels, unit) for line in lines for one in line.levels
+            )
         )
         + ".",
         narrow=draw(NARROW),
@@ -215,3 +221,9 @@ def _in_words(
     interval = one.interval
     band = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
     return f"{line.name}, {factor} {levels[one.level]}: {one.mean:.4f}{band} {unit}"
+
+
+def _ends_in_words(line: FactorLine, factor: str, levels: Sequence[str]) -> str:
+    first, last = line.levels[0], line.levels[-1]
+    start = f"{line.name}: {first.mean:.4f} at {factor} {levels[first.level]}"
+    return start if first == last else f"{start}, {last.mean:.4f} at {levels[last.level]}"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tyro_cli.analysis.columns import Column, Row, Table
+from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.perplexity_tables import perplexity_table
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import trial_table
@@ -18,7 +19,6 @@ from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, s
 from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
-    instrument_table,
     results_table,
     tuned_table,
 )

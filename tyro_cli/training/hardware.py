@@ -76,8 +76,8 @@ def configure_process(device: str, threads: int, deterministic: bool) -> None:
     setting.fill_uninitialized_memory = False
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Products of a thousand shapes are remembered by default, each with memory of its own. Batches of
-    # translation have that many: fewer shapes halve a worker's memory, and cost no time.
+    # By default products of a thousand shapes are remembered, each with memory of its own, and
+    # batches of translation have that many. Fewer halve a worker's memory, and cost no time.
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":

@@ -1,4 +1,4 @@
-"""What every table of a study has in common: its points by level, and what is not there yet."""
+"""What every table of a study begins and ends with: its factors, and what is not there yet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from tyro_cli.config.grid import level_text
 
 
 def factor_columns(study: StudyRecords) -> tuple[Column, ...]:
-    """Return a column for each factor."""
+    """Return a column for each factor, in the order of the study file."""
     return tuple(Column(f"level {name}", name) for name in study.factors)
 
 
