@@ -110,7 +110,8 @@ def test_each_of_the_three_marks_can_be_the_highest() -> None:
     assert parts(activations=100, head=9, layer=7).alive == 2 + 1 + 100 + 1 + 9
     assert parts(gradients=100, second_gradient=10).alive == 2 + 110
     assert parts(evaluation=100).alive == 2 + 1 + 100
-    assert TrainingMemory(*([1] * 11), accumulates=True).alive == 2 + 5
+    accumulating = dict.fromkeys(TrainingMemory.__dataclass_fields__, 1) | {"accumulates": True}
+    assert TrainingMemory(**accumulating).alive == 2 + 5
 
 
 def test_a_small_batch_is_outdone_by_the_evaluation() -> None:

@@ -13,7 +13,12 @@ from tests.tiny_translation import SHAPES, SOURCE_V, TIES, settings
 from tyro_cli.config.schema import Arm, Match, ModelConfig
 from tyro_cli.ledger.ledger import COMPONENTS, expected_saving, ledger_of, savings
 from tyro_cli.ledger.matching import NoMatch, solve_matches
-from tyro_cli.ledger.memory import DECODING_POSITIONS, TrainingMemory, training_memory
+from tyro_cli.ledger.memory import (
+    DECODING_POSITIONS,
+    SHAPES_BYTES,
+    TrainingMemory,
+    training_memory,
+)
 from tyro_cli.ledger.parameters import count_parameters, parameter_shapes, role_of
 
 V, T = 61, 8
@@ -50,6 +55,12 @@ def test_the_real_model_has_exactly_these_parameters(shape: dict[str, Any], tyin
     ledger = ledger_of(chosen, V, source_vocab_size=source_vocab_size)
     assert ledger.total == unique_parameters(real)
     assert ledger.source_vocab_size == source_vocab_size
+
+
+def test_products_of_many_shapes_are_remembered_in_bfloat16() -> None:
+    shapes = {name: training_memory(settings(), V, name).shapes for name in ("fp32", "bf16")}
+    assert shapes == {"fp32": 0, "bf16": SHAPES_BYTES}
+    assert training_memory(tiny.settings(), V, "bf16").shapes == 0
 
 
 def test_names_of_a_layer_are_the_agreed_ones() -> None:

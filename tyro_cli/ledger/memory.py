@@ -40,6 +40,12 @@ than a large product (`training.hardware`); and new blocks do not fit the holes 
 Cells of 0.2 to 0.6 GiB grew to between 1.2 and 1.4 times their tensors.
 """
 
+SHAPES_BYTES = 128 * 2**20
+"""What bfloat16 products of many shapes leave behind: batches of translation are of many.
+
+`training.hardware` lets 128 of them be remembered; each had about 1 MiB.
+"""
+
 
 @dataclass(frozen=True)
 class TrainingMemory:
@@ -67,6 +73,7 @@ class TrainingMemory:
             softmax, what one layer holds on its way forward, or a translation's search, whichever
             is more.
         mapped: The file of the best checkpoint, in memory while it is read.
+        shapes: What is remembered of products, where their shapes are many.
         accumulates: Whether gradients of an earlier micro-batch lie beside the activations.
     """
 
@@ -81,6 +88,7 @@ class TrainingMemory:
     layer: int
     evaluation: int
     mapped: int
+    shapes: int
     accumulates: bool
 
     @property
@@ -97,7 +105,7 @@ class TrainingMemory:
     @property
     def total(self) -> int:
         """What the heap grows to, and the checkpoint that is mapped beside it at the end."""
-        return int(HEAP_FACTOR * self.alive) + self.mapped
+        return int(HEAP_FACTOR * self.alive) + self.mapped + self.shapes
 
 
 def training_memory(
@@ -170,6 +178,7 @@ def training_memory(
         layer=layer,
         evaluation=_evaluation_bytes(settings, vocab_size),
         mapped=FLOAT32_BYTES * total,
+        shapes=SHAPES_BYTES if precision == "bf16" and settings.task == "translation" else 0,
         accumulates=tokens < training.batch_tokens,
     )
 
