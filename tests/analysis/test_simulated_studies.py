@@ -13,7 +13,7 @@ from tests.analysis.fake_runs import sha256
 from tyro_cli.analysis import studies
 from tyro_cli.analysis.contrasts import Contrast
 from tyro_cli.analysis.statistics import paired_t_interval
-from tyro_cli.analysis.studies import PointRun, StudyRecords, crossovers, study_contrasts
+from tyro_cli.analysis.studies import PointRun, StudyRecords, sign_changes, study_contrasts
 from tyro_cli.analysis.study_formats import FactorRecord, PointRecord, StudyManifest
 from tyro_cli.analysis.verdicts import verdict
 
@@ -154,7 +154,7 @@ def rates(tmp_path, monkeypatch, truth, spread, repetitions, shared=0.0, seeds=5
         right += sum(side == np.sign(t) != 0 for side, t in zip(better, truth, strict=True))
         within = [one.verdict.kind in ("equivalent", "better-small") for one in found]
         wrong_within += any(w and abs(t) >= MARGIN_NATS for w, t in zip(within, truth, strict=True))
-        wrong_crossover += any("Crossover" in text for text in crossovers(study, found))
+        wrong_crossover += any(one.is_established for one in sign_changes(study, found))
     return {
         "arm": wrong_arm / repetitions,
         "within": wrong_within / repetitions,

@@ -1,4 +1,4 @@
-"""Studies from hand-made records: families, crossovers, what is missing, and what is refused."""
+"""Studies from hand-made records: families, sign_changes, what is missing, and what is refused."""
 
 import pytest
 
@@ -8,9 +8,9 @@ from tests.analysis.test_contrasts import only, without_words
 from tyro_cli.analysis.statistics import paired_t_test
 from tyro_cli.analysis.studies import (
     check_shards,
-    crossovers,
     is_study,
     load_study_records,
+    sign_changes,
     study_contrasts,
 )
 from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError
@@ -34,7 +34,7 @@ def texts(study):
 
 
 def sentences(study):
-    return crossovers(study, study_contrasts(study))
+    return tuple(one.sentence for one in sign_changes(study, study_contrasts(study)))
 
 
 # families

@@ -9,6 +9,7 @@ from tests.analysis.fake_runs import edit_json, make_run
 from tests.analysis.fake_translations import keep_counts, make_translation_study, translate
 from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
+from tyro_cli.analysis.studies import SignChange
 from tyro_cli.reporting.folders import read_report, write_report
 from tyro_cli.reporting.page import MAX_PAGE_BYTES, code_parts
 from tyro_cli.reporting.study_page import changes_in_words
@@ -39,18 +40,15 @@ def test_a_study_says_the_verdict_of_every_point(study_report):
 
 
 def test_a_study_counts_the_changes_of_sign_that_it_cannot_establish():
-    crossed = "Crossover of tied along data: untied is better at 0.1 and tied at 1.0."
-    weak = [
-        f"Tied along data at size {size}: the sign of the mean changes between 0.1 (-0.0001) and "
-        "1.0 (+0.0001), not established."
-        for size in (1, 2, 4)
-    ]
+    crossed = SignChange("tied", True, "Crossover of tied along data: untied is better at 0.1.")
+    weak = [SignChange("tied", False, f"The mean changes at size {size}.") for size in (1, 2, 4)]
     assert changes_in_words([]) == "No contrast changes its sign along a factor."
-    assert changes_in_words([crossed, *weak[:2]]) == " ".join([crossed, *weak[:2]])
-    text = changes_in_words([crossed, *weak])
-    assert text.startswith(crossed)
-    assert "changes 3 times along a factor, not established" in text
-    assert "-0.0001" not in text
+    few = [crossed, *weak[:2]]
+    assert changes_in_words(few) == " ".join(one.sentence for one in few)
+    assert changes_in_words([crossed, *weak]) == (
+        f"{crossed.sentence} The sign of the mean changes 3 times along a factor, not established; "
+        "each stands under the table of contrasts."
+    )
 
 
 def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):

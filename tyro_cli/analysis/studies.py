@@ -294,13 +294,28 @@ def _equivalence_p(contrast: Contrast, margin: float) -> float | None:
     return None if equivalence is None else equivalence.p
 
 
-def crossovers(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> tuple[str, ...]:
-    """Say where the sign of a contrast changes along a factor, and whether that is established.
+@dataclass(frozen=True)
+class SignChange:
+    """Where the contrast of an arm changes its sign along a factor.
+
+    Attributes:
+        arm: The arm.
+        is_established: Whether it is a crossover, or only the mean changes its sign.
+        sentence: What is said of it.
+    """
+
+    arm: str
+    is_established: bool
+    sentence: str
+
+
+def sign_changes(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> tuple[SignChange, ...]:
+    """Return where the sign of a contrast changes along a factor, and whether that is established.
 
     A crossover is stated only between two levels whose adjusted verdicts are `better` in opposite
     directions; where only the sign of the mean changes, that is what is said.
     """
-    sentences = []
+    changes = []
     for name, factor in study.factors.items():
         if len(factor.levels) < 2:
             continue
@@ -309,7 +324,7 @@ def crossovers(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> tuple
             ordered = [line[index] for index in sorted(line)]
             established = _established(ordered, name)
             if established:
-                sentences.append(f"Crossover of {where}: {established}.")
+                changes.append(SignChange(arm, True, f"Crossover of {where}: {established}."))
                 continue
             # A mean of zero, or none yet, has no sign: the change lies across it.
             signed = [
@@ -319,12 +334,13 @@ def crossovers(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> tuple
             ]
             for (first, one_mean), (second, other_mean) in itertools.pairwise(signed):
                 if (one_mean > 0) != (other_mean > 0):
-                    sentences.append(
+                    sentence = (
                         f"{where[0].upper()}{where[1:]}: the sign of the mean changes between "
                         f"{first} ({one_mean:+.4f}) and {second} ({other_mean:+.4f}), "
                         "not established."
                     )
-    return tuple(sentences)
+                    changes.append(SignChange(arm, False, sentence))
+    return tuple(changes)
 
 
 def _lines(

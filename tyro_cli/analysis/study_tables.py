@@ -25,7 +25,7 @@ from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
 from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
-from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers
+from tyro_cli.analysis.studies import StudyContrast, StudyRecords, sign_changes
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.study_translation_tables import (
     comparable_scores,
@@ -175,7 +175,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
 
 def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Table:
     """Return every decisive contrast with its p values, adjusted within its family."""
-    notes = [*crossovers(study, contrasts)]
+    notes = [change.sentence for change in sign_changes(study, contrasts)]
     several = [name for name, factor in study.factors.items() if len(factor.levels) > 1]
     if several and not notes and all(one.contrast.mean is not None for one in contrasts):
         notes = [f"No contrast changes its sign along {' or '.join(several)}."]

@@ -15,7 +15,13 @@ from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.perplexity_tables import perplexity_table
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import trial_table
-from tyro_cli.analysis.studies import StudyContrast, StudyRecords, crossovers, study_contrasts
+from tyro_cli.analysis.studies import (
+    SignChange,
+    StudyContrast,
+    StudyRecords,
+    sign_changes,
+    study_contrasts,
+)
 from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
@@ -73,9 +79,6 @@ from tyro_cli.reporting.views import METRIC_UNITS, ArmView, arm_views, run_view
 NOT_COMPARABLE = (
     "No metric was computed in one way at all points, so there is no chart along the factors."
 )
-
-ESTABLISHED = "Crossover of "
-"""How the sentence on an established crossover begins."""
 
 LISTED_CHANGES = 2
 """So many changes of sign that are not established stand in the verdict one by one."""
@@ -160,8 +163,8 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
 def _cards(
     study: StudyRecords, arms: Sequence[ArmView], contrasts: Sequence[StudyContrast]
 ) -> tuple[VerdictCard, ...]:
-    """Return a card an arm: its verdicts counted, its crossovers, and every point's sentence."""
-    changes = crossovers(study, contrasts)
+    """Return a card an arm: its verdicts counted, its sign_changes, and every point's sentence."""
+    changes = sign_changes(study, contrasts)
     cards = []
     for arm in arms[1:]:
         own = [one for one in contrasts if one.contrast.arm == arm.name]
@@ -171,7 +174,7 @@ def _cards(
         )
         winners = {one.verdict.winner for one in own}
         winner = winners.pop() if len(winners) == 1 else None
-        said = [change for change in changes if _is_about(change, arm.name)]
+        said = [change for change in changes if change.arm == arm.name]
         cards.append(
             VerdictCard(
                 title=f"{arm.name} against {study.manifest.baseline}",
@@ -185,22 +188,19 @@ def _cards(
     return tuple(cards)
 
 
-def changes_in_words(changes: Sequence[str]) -> str:
+def changes_in_words(changes: Sequence[SignChange]) -> str:
     """Return what a card says of the signs: every crossover, and the rest counted if many."""
     if not changes:
         return "No contrast changes its sign along a factor."
-    weak = [change for change in changes if not change.startswith(ESTABLISHED)]
-    if len(weak) <= LISTED_CHANGES:
-        return " ".join(changes)
-    crossed = [change for change in changes if change.startswith(ESTABLISHED)]
-    counted = f"The sign of the mean changes {len(weak)} times along a factor, not established"
-    where = "each stands under the table of contrasts"
-    return " ".join([*crossed, f"{counted}; {where}."])
-
-
-def _is_about(sentence: str, arm: str) -> bool:
-    start = sentence.removeprefix(ESTABLISHED).casefold()
-    return start.startswith(f"{arm.casefold()} along ")
+    num_weak = sum(not change.is_established for change in changes)
+    is_counted = num_weak > LISTED_CHANGES
+    said = [one.sentence for one in changes if one.is_established or not is_counted]
+    if is_counted:
+        said.append(
+            f"The sign of the mean changes {num_weak} times along a factor, not established; each "
+            "stands under the table of contrasts."
+        )
+    return " ".join(said)
 
 
 def _facts(contrasts: Sequence[StudyContrast]) -> tuple[Fact, ...]:
