@@ -4,11 +4,17 @@
     python docs/results/build.py --check       exit 1 where a block is not what the records say
     python docs/results/build.py --add FOLDER  copy the small records of a run, or of a study and
                                                its runs, to docs/results/records/
+    python docs/results/build.py --keep FOLDER the same of a run or study that is not finished, to
+                                               docs/results/unfinished/
 
 A block is `<!-- records: NAME [PART ...] -->` up to `<!-- end -->`, where NAME is a run or a study
 of the records, or `claims`, all studies of the records that make a claim. Each PART is the name of
 one of its tables, or verdict, provenance, or chart:NAME, a picture of its report. No number in
 those pages is written by hand.
+
+The program takes a cell whose small records are there as done. So an unfinished study goes on
+elsewhere, on what is kept of it, after `cp -r docs/results/unfinished/. FOLDER`, with the same
+command and `--out FOLDER`. No page shows it before it is complete and was added.
 """
 
 import re
@@ -32,7 +38,7 @@ from tyro_cli.analysis.studies import (
     study_contrasts,
 )
 from tyro_cli.analysis.study_tables import study_tables
-from tyro_cli.analysis.tables import all_tables
+from tyro_cli.analysis.tables import all_tables, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
 from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.contents import Page
@@ -45,8 +51,16 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 RECORDS = RESULTS / "records"
 STUDIES = RECORDS / "studies"
+UNFINISHED = RESULTS / "unfinished"
 PLOTS = RESULTS / "plots"
-SMALL = ("manifest.json", "result.json", "performance.json", "documents.npz", "study.yaml")
+SMALL = (
+    "manifest.json",
+    "study.yaml",
+    "probes.json",
+    "result.json",
+    "performance.json",
+    "documents.npz",
+)
 CLAIMS = "claims"
 BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w: -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -123,6 +137,7 @@ def provenance(what: Published) -> str:
         where = (what.folder / "manifest.json").relative_to(RESULTS)
         lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
+    lines += trained_on(cell for run in what.runs for cell in run.cells.values())
     performances = [
         cell.performance for run in what.runs for cell in run.cells.values() if cell.performance
     ]
@@ -197,20 +212,35 @@ def built(page: str, *, draw: bool) -> str:
 
 def add(folder: Path) -> None:
     """Copy what is small of a run or a study; tensors, logs and texts stay behind."""
-    if is_study(folder):
-        points = load_study_records(folder).points
-        folders = [folder, *(point.run.folder for point in points)]
-        copied = [_copy(path, STUDIES / path.name) for path in folders]
-    else:
-        copied = [_copy(folder, RECORDS / load_run(folder).manifest.name)]
+    copied = []
+    for path in _folders(folder):
+        name = path.name if is_study(folder) else load_run(folder).manifest.name
+        copied.append(_copy(path, (STUDIES if is_study(folder) else RECORDS) / name))
+        if (UNFINISHED / path.name).is_dir():
+            shutil.rmtree(UNFINISHED / path.name)
+    _say(copied)
+
+
+def keep(folder: Path) -> None:
+    """Copy the same of a run or a study that is not finished."""
+    _say([_copy(path, UNFINISHED / path.name) for path in _folders(folder)])
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not is_study(folder):
+        return [folder]
+    return [folder, *(point.run.folder for point in load_study_records(folder).points)]
+
+
+def _say(copied: list[Path]) -> None:
     for target in copied:
         files = sum(one.is_file() for one in target.rglob("*"))
         print(f"{target.relative_to(ROOT)}: {files} files")
 
 
 def _copy(folder: Path, target: Path) -> Path:
-    small = [folder / "manifest.json", folder / "study.yaml", *sorted(folder.glob("*/seed-*/*"))]
-    for path in small:
+    finished = sorted(one.parent for one in folder.glob("**/seed-*/result.json"))
+    for path in [path for one in (folder, *finished) for path in sorted(one.iterdir())]:
         if path.name in SMALL and path.is_file():
             copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -235,9 +265,9 @@ def _forget_where(manifest: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; return the exit code."""
-    if arguments[:1] == ["--add"]:
+    if arguments[:1] in (["--add"], ["--keep"]):
         for folder in arguments[1:]:
-            add(Path(folder))
+            (add if arguments[0] == "--add" else keep)(Path(folder))
         return 0
     stale = []
     for path in pages():

@@ -263,6 +263,19 @@ def test_times_are_in_one_table_only(tmp_path):
     assert (row["train_seconds"], row["peak_memory_bytes"]) == (9999.0, None)
 
 
+def test_cells_of_several_machines_are_told_apart(tmp_path):
+    folder = make_run(tmp_path)
+    assert len(performance_table(load_run(folder)).notes) == 1
+    names = {"tied/seed-0": ["A"], "untied/seed-0": ["A", "B"]}
+    for path in folder.rglob("performance.json"):
+        cell = str(path.parent.relative_to(folder))
+        path.write_text(json.dumps({"processors": names.get(cell, ["B"])}))
+    cells = len(load_run(folder).cells)
+    assert performance_table(load_run(folder)).notes[1] == (
+        f"Cells by processor: 1 on A, 1 on A and B, {cells - 2} on B."
+    )
+
+
 def test_a_cell_without_performance_keeps_its_row(tmp_path):
     folder = make_run(tmp_path)
     (folder / "tied/seed-0/performance.json").unlink()

@@ -212,7 +212,7 @@ class CellResult(Record):
 
 
 class Performance(Record):
-    """`performance.json`: times, rates and memory of one cell."""
+    """`performance.json`: times, rates and memory of one cell, and what trained it."""
 
     train_seconds: NonNegative | None = None
     train_tokens_per_second: NonNegative | None = None
@@ -220,6 +220,7 @@ class Performance(Record):
     final_evaluation_seconds: NonNegative | None = None
     peak_memory_bytes: Count | None = None
     start_up_seconds: NonNegative | None = None
+    processors: list[str] = []  # in the order in which they worked on it; or GPUs
 
 
 class LedgerRowRecord(Record):

@@ -6,7 +6,8 @@ byte-identical wherever the cells ran. The perplexity table is in `perplexity_ta
 look is left to `rendering`.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from tyro_cli.analysis.arm_notes import difference_notes, saving_note, tie_notes
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
@@ -20,7 +21,7 @@ from tyro_cli.analysis.contrasts import (
 )
 from tyro_cli.analysis.formats import At, LedgerRecord, Metric, Split
 from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
-from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.records import CellRecord, RunRecords
 from tyro_cli.analysis.search_tables import trial_table, tuned_table
 from tyro_cli.analysis.translation_tables import (
     overlap_table,
@@ -240,8 +241,24 @@ def performance_table(run: RunRecords) -> Table:
             *PERFORMANCE_COLUMNS,
         ),
         tuple(rows),
-        ("As measured on the machine that trained each cell; cells that ran at once shared it.",),
+        (
+            "As measured on the machine that trained each cell; cells that ran at once shared it.",
+            *trained_on(run.cells.values()),
+        ),
     )
+
+
+def trained_on(cells: Iterable[CellRecord]) -> list[str]:
+    """Say how many cells each processor trained; nothing where the cells do not tell of several."""
+    counts = Counter(
+        " and ".join(cell.performance.processors)
+        for cell in cells
+        if cell.performance is not None and cell.performance.processors
+    )
+    if len(counts) < 2:
+        return []
+    parts = [f"{count} on {name}" for name, count in sorted(counts.items())]
+    return [f"Cells by processor: {', '.join(parts)}."]
 
 
 def _ledger_quantities(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.errors import DamagedRecord
+from tyro_cli.experiments.environment import accelerator_name
 from tyro_cli.storage.files import read_json, write_json
 from tyro_cli.training.loop import Trained, Trainer
 
@@ -21,12 +22,12 @@ _IMPORTED = time.time()
 
 
 class CellClock:
-    """Seconds and bytes of a cell, added up over the processes that worked on it.
+    """Seconds, bytes and processors of a cell, over all the processes that worked on it.
 
     What a process took that was killed is lost.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str) -> None:
         self.path = path
         self.started = time.perf_counter()
         self.sums = {
@@ -37,9 +38,14 @@ class CellClock:
             "start_up_seconds": 0.0,
             "peak_memory_bytes": 0,
         }
+        self.processors: list[str] = []
         if path.exists():
             with suppress(DamagedRecord):  # lost times are no reason to lose the cell
-                self.sums |= _numbers(read_json(path), self.sums)
+                earlier = read_json(path)
+                self.sums |= _numbers(earlier, self.sums)
+                self.processors = _names(earlier)
+        if accelerator_name(device) not in self.processors:
+            self.processors.append(accelerator_name(device))
         self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
         self.final_started: float | None = None
 
@@ -59,13 +65,20 @@ class CellClock:
         self.sums["peak_memory_bytes"] = max(_peak_memory_bytes(), self.sums["peak_memory_bytes"])
         seconds = self.sums["train_seconds"]
         rate = self.sums["train_tokens"] / seconds if seconds else None
-        write_json(self.path, self.sums | {"train_tokens_per_second": rate})
+        record = self.sums | {"train_tokens_per_second": rate, "processors": self.processors}
+        write_json(self.path, record)
 
 
 def _numbers(record: object, wanted: Iterable[str]) -> dict[str, Any]:
     """Return the wanted numbers of a record that anyone may have written."""
     values = record if isinstance(record, dict) else {}
     return {key: values[key] for key in wanted if type(values.get(key)) in (int, float)}
+
+
+def _names(record: object) -> list[str]:
+    """Return the processors of such a record."""
+    names = record.get("processors") if isinstance(record, dict) else None
+    return [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
 
 
 def _peak_memory_bytes() -> int:

@@ -50,6 +50,12 @@ def describe_hardware(device: str) -> dict[str, Any]:
     return hardware
 
 
+def accelerator_name(device: str) -> str:
+    """Return the name of what computes: the GPU if it is used, the processor otherwise."""
+    hardware = describe_hardware(device)
+    return str(hardware.get("gpu", hardware["processor"]))
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

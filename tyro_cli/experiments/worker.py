@@ -102,7 +102,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
         )
         trainer = Trainer(context)
         _check_ledger(trainer.model, settings, data)
-        clock = CellClock(folder / "performance.json")
+        clock = CellClock(folder / "performance.json", spec.device)
         try:
             trained = trainer.run()
             clock.add(trained)
