@@ -23,6 +23,7 @@ from benchmarks import (
     quality,
     start_up,
     tokenizing,
+    translating,
 )
 from benchmarks.measuring import REPOSITORY, Case, MeasurementFailed, run_case
 from benchmarks.report import describe_case, describe_run
@@ -35,7 +36,17 @@ FIGURES = {"kernels": "benchmarks.kernels", "tokenizer-determinism": "benchmarks
 
 def all_cases() -> dict[str, Case]:
     """Return every case by name."""
-    groups = (pairs, memory, curves, evaluating, compiling, start_up, tokenizing, quality)
+    groups = (
+        pairs,
+        memory,
+        curves,
+        evaluating,
+        compiling,
+        translating,
+        start_up,
+        tokenizing,
+        quality,
+    )
     return {case.name: case for group in groups for case in group.cases()}
 
 

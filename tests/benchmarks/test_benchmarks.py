@@ -18,6 +18,7 @@ from benchmarks import (
     report,
     start_up,
     tokenizing,
+    translating,
 )
 from benchmarks.__main__ import FIGURES, all_cases, parse
 from benchmarks.measuring import Call, Case, Comparison, MeasurementFailed, Outcome, Side
@@ -75,9 +76,8 @@ def run_here(case: Case) -> None:
         assert cost > 0
 
 
-TINY_CASES = {
-    case.name: case for group in (pairs, memory, curves, evaluating) for case in group.cases(True)
-}
+GROUPS = (pairs, memory, curves, evaluating, translating)
+TINY_CASES = {case.name: case for group in GROUPS for case in group.cases(True)}
 
 
 @pytest.mark.parametrize("name", TINY_CASES)

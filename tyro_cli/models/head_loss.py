@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from tyro_cli.models.shapes import padding_of
 
 CHUNK_BYTES = 32 * 2**20  # one chunk's logits: large enough for fast products
 SLICE_BYTES = 2 * 2**20  # what is done with a product is done in slices that stay in the cache
@@ -20,6 +23,14 @@ IGNORED = -1
 
 def _chunk_tokens(hidden_ND: Tensor, matrix_VD: Tensor) -> int:
     return max(1, CHUNK_BYTES // (len(matrix_VD) * hidden_ND.element_size()))
+
+
+def _padded(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Add tokens that do not count, where a number of tokens that comes again costs less."""
+    padding = padding_of(len(hidden_ND), hidden_ND.device, hidden_ND.dtype)
+    if padding == 0:
+        return hidden_ND, targets_N
+    return F.pad(hidden_ND, (0, 0, 0, padding)), F.pad(targets_N, (0, padding), value=IGNORED)
 
 
 def _slices(rows: int, row_bytes: int) -> Iterator[slice]:
@@ -148,16 +159,19 @@ def head_loss(
     """
     if chunk_tokens is None:
         chunk_tokens = _chunk_tokens(hidden_ND, matrix_VD)
+    hidden_ND, targets_N = _padded(hidden_ND, targets_N)
     return _HeadLoss.apply(hidden_ND, matrix_VD, targets_N, chunk_tokens, label_smoothing)
 
 
 @torch.no_grad()
 def target_nats(hidden_ND: Tensor, matrix_VD: Tensor, targets_N: Tensor) -> Tensor:
     """Return the nats `[N]` (float32) of each target, for evaluation: no gradient is formed."""
+    tokens = len(targets_N)
+    hidden_ND, targets_N = _padded(hidden_ND, targets_N)
     compute_VD = matrix_VD.to(hidden_ND.dtype)
     chunk_tokens = _chunk_tokens(hidden_ND, matrix_VD)
     nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
     for start in range(0, len(targets_N), chunk_tokens):
         part = slice(start, start + chunk_tokens)
         _softmax_slices(hidden_ND[part] @ compute_VD.t(), targets_N[part], nats_N[part])
-    return nats_N
+    return nats_N[:tokens]

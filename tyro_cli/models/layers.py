@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tyro_cli.config.schema import ModelConfig
+from tyro_cli.models.shapes import padding_of
 
 
 class Dropout:
@@ -58,7 +59,13 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., in]` to `[..., out]`."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        weight = self.weight.to(x.dtype)
+        rows = x.shape[:-1].numel()
+        padding = padding_of(rows, x.device, x.dtype)
+        if padding == 0:
+            return F.linear(x, weight, bias)
+        padded_NI = F.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, padding))
+        return F.linear(padded_NI, weight, bias)[:rows].unflatten(0, x.shape[:-1])
 
 
 class RMSNorm(nn.Module):

@@ -13,6 +13,7 @@ R rows of a decoding step, N = B * T tokens.
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tyro_cli.config.schema import ModelConfig
@@ -28,6 +29,7 @@ from tyro_cli.models.layers import (
     make_final_norm,
     padding_mask,
 )
+from tyro_cli.models.shapes import padding_of
 from tyro_cli.models.tying import (
     VocabularyMatrix,
     make_head,
@@ -203,6 +205,9 @@ class TranslationModel(nn.Module):
         Only the first has a gradient, and only it is smoothed; see `head_loss`. `target_out_BT` is
         `IGNORED` at padding; the rest is as in `hidden`.
         """
+        source_BS = self._padded(source_BS, dtype)
+        target_in_BT = self._padded(target_in_BT, dtype)
+        target_out_BT = self._padded(target_out_BT, dtype, IGNORED)
         hidden_BTD = self.hidden(source_BS, source_lengths_B, target_in_BT, dtype, dropout)
         return head_loss(
             hidden_BTD.flatten(0, 1),
@@ -210,6 +215,13 @@ class TranslationModel(nn.Module):
             target_out_BT.flatten(),
             label_smoothing=label_smoothing,
         )
+
+    def _padded(self, tokens: Tensor, dtype: torch.dtype, padding_id: int = 0) -> Tensor:
+        """Return `[B, length]`, longer where lengths that come again cost less (`shapes`)."""
+        length = tokens.shape[1]
+        assert length <= self.context_length
+        padding = padding_of(length, tokens.device, dtype)
+        return F.pad(tokens, (0, min(padding, self.context_length - length)), value=padding_id)
 
     @torch.no_grad()
     def nats(
@@ -221,10 +233,15 @@ class TranslationModel(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Return the nats `[B, T]` (float32) of every target token, unsmoothed, 0 at padding."""
+        length = target_out_BT.shape[1]
+        source_BS = self._padded(source_BS, dtype)
+        target_in_BT = self._padded(target_in_BT, dtype)
+        target_out_BT = self._padded(target_out_BT, dtype, IGNORED)
         hidden_BTD = self.hidden(source_BS, source_lengths_B, target_in_BT, dtype, None)
         targets_N = target_out_BT.flatten()
         nats_N = target_nats(hidden_BTD.flatten(0, 1), softmax_matrix(self), targets_N)
-        return nats_N.masked_fill_(targets_N == IGNORED, 0.0).view(target_out_BT.shape)
+        nats_BT = nats_N.masked_fill_(targets_N == IGNORED, 0.0).view(target_out_BT.shape)
+        return nats_BT[:, :length]
 
 
 class Decoding:
