@@ -21,15 +21,15 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from tyro_cli.analysis.claim_tables import claim_tables
-from tyro_cli.analysis.claims import claim_results
-from tyro_cli.analysis.columns import Table
-from tyro_cli.analysis.records import RunRecords, load_run
+from tyro_cli.analysis.claims import ClaimResult, claim_results
+from tyro_cli.analysis.columns import Column, Row, Table
+from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.studies import (
     is_study,
@@ -121,7 +121,63 @@ def _claims() -> Published:
         f"- Claim {one.claim.number}. {one.claim.sentence} **{one.word}.**" for one in claims
     )
     page = claims_page(claims, RECORDS.name)
-    return Published(CLAIMS, claim_tables(claims), sentences, page, STUDIES, ())
+    tables = claim_tables(claims) | {"hours": hours_table(claims)}
+    return Published(CLAIMS, tables, sentences, page, STUDIES, ())
+
+
+def hours_table(claims: Sequence[ClaimResult]) -> Table:
+    """Return what the cells of each study took; a cell that two studies share counts in both."""
+    rows: list[Row] = []
+    for one in claims:
+        for study in one.studies:
+            runs = [point.run for point in study.points]
+            cells = [cell for run in runs for cell in run.cells.values()]
+            rows.append(
+                {
+                    "claim": one.claim.number,
+                    "study": study.manifest.name,
+                    "cells": len(cells),
+                    "hours": hours_of(cells),
+                    "processor": ", ".join(
+                        _distinct(name for run in runs for name in processors_of(run))
+                    ),
+                }
+            )
+    return Table(
+        "hours",
+        "Hours of the studies",
+        (
+            Column("claim", "claim", "integer"),
+            Column("study", "study"),
+            Column("cells", "cells", "integer"),
+            Column("hours", "hours of cells", "number", 2),
+            Column("processor", "processor"),
+        ),
+        tuple(rows),
+        (
+            "Training and evaluation as each cell measured them. Cells that ran at once count "
+            "each, so two cores took half as long.",
+        ),
+    )
+
+
+def hours_of(cells: Iterable[CellRecord]) -> float:
+    """Return what the cells took, as they measured it."""
+    return (
+        sum(
+            (p.train_seconds or 0) + (p.evaluation_seconds or 0) + (p.final_evaluation_seconds or 0)
+            for p in (cell.performance for cell in cells)
+            if p
+        )
+        / 3600
+    )
+
+
+def processors_of(run: RunRecords) -> list[str]:
+    """Return what trained the cells of a run; where they do not say, what its manifest says."""
+    performances = [cell.performance for cell in run.cells.values() if cell.performance]
+    own = [name for one in performances for name in one.processors]
+    return own or [read_json(run.folder / "manifest.json")["hardware"]["processor"]]
 
 
 def provenance(what: Published) -> str:
@@ -138,16 +194,10 @@ def provenance(what: Published) -> str:
         lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
     lines += trained_on(cell for run in what.runs for cell in run.cells.values())
-    performances = [
-        cell.performance for run in what.runs for cell in run.cells.values() if cell.performance
-    ]
-    cell_hours = sum(
-        (p.train_seconds or 0) + (p.evaluation_seconds or 0) + (p.final_evaluation_seconds or 0)
-        for p in performances
-    )
+    cell_hours = hours_of(cell for run in what.runs for cell in run.cells.values())
     commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
     lines.append(
-        f"cost: {cell_hours / 3600:.2f} hours of cells (training and evaluation; cells that ran at "
+        f"cost: {cell_hours:.2f} hours of cells (training and evaluation; cells that ran at "
         "once count each), "
         f"started {min(one['created'] for one in manifests)}, commit `{'`, `'.join(commits)}`"
     )
