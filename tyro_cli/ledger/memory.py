@@ -20,7 +20,7 @@ BFLOAT16_BYTES = 2
 HEAD_CHUNK_BYTES = 32 * 2**20
 """Logits that the head loss holds at a time, whatever the vocabulary and the batch."""
 
-HEAD_SLICE_BYTES = 2 * 2**20
+HEAD_SLICE_BYTES = 2**20
 """The part of a chunk that its softmax works on, and of the matrix that takes its gradient."""
 
 PLAIN_ATTENTION_POSITIONS = 1024
@@ -163,8 +163,8 @@ def training_memory(
     chunk = min(HEAD_CHUNK_BYTES, targets * vocab_size * element_bytes)
     slices = min(HEAD_SLICE_BYTES, targets * vocab_size * FLOAT32_BYTES)
     product = min(HEAD_SLICE_BYTES, element_bytes * matrix)
-    if precision == "bf16":  # the wider copy of either
-        slices, product = 2 * slices, 3 * product
+    if precision == "bf16":  # and its wider copy
+        product = 3 * product
     activations, layer = _activation_bytes(settings, tokens, element_bytes)
     return TrainingMemory(
         weights=FLOAT32_BYTES * total,

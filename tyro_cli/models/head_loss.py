@@ -4,10 +4,9 @@ Tokens are taken in chunks: only one chunk's logits exist at a time, never `[tok
 run in the dtype of the hidden states; softmax, loss and the accumulated gradient of the matrix are
 float32. The backward pass recomputes nothing: gradients are formed while a chunk is at hand.
 
-Shapes: N tokens, D d_model, V vocabulary, C tokens of a chunk.
+Shapes: N tokens, D d_model, V vocabulary, C tokens of a chunk, S tokens of a slice of it.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from tyro_cli.models.shapes import padding_of
 
 CHUNK_BYTES = 32 * 2**20  # one chunk's logits: large enough for fast products
-SLICE_BYTES = 2 * 2**20  # what is done with a product is done in slices that stay in the cache
+SLICE_BYTES = 2**20  # what is done with a product is done in slices that stay in the cache
 IGNORED = -1
 
 
@@ -33,10 +32,9 @@ def _padded(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(hidden_ND, (0, 0, 0, padding)), F.pad(targets_N, (0, padding), value=IGNORED)
 
 
-def _slices(rows: int, row_bytes: int) -> Iterator[slice]:
-    """Cut rows into slices of about `SLICE_BYTES`."""
-    step = max(1, SLICE_BYTES // row_bytes)
-    return (slice(start, start + step) for start in range(0, rows, step))
+def _slice_rows(row_bytes: int) -> int:
+    """Return how many rows have about `SLICE_BYTES`."""
+    return max(1, SLICE_BYTES // row_bytes)
 
 
 def _softmax_slices(
@@ -55,25 +53,33 @@ def _softmax_slices(
     takes the nats of a token drawn from all V alike.
     """
     vocab_size = logits_CV.shape[1]
-    for part in _slices(len(logits_CV), 4 * vocab_size):
-        logits = logits_CV[part].float()
-        target = targets_C[part].clamp(min=0).unsqueeze(1)
-        gradient = torch.softmax(logits, dim=1)
-        # One exponential a logit: 1 / largest is the sum of exp(logit - highest) that the kernel
-        # divided by; what that running sum lost to rounding is what the total lacks of one.
-        total, largest = gradient.sum(dim=1), gradient.amax(dim=1)
-        log_normalizer = (total / largest).log()
-        highest = logits.amax(dim=1)
-        nats_C[part] = highest - logits.gather(1, target).squeeze(1) + log_normalizer
+    step = _slice_rows(4 * vocab_size)
+    scratch_SV = torch.empty(
+        min(step, len(logits_CV)), vocab_size, dtype=torch.float32, device=logits_CV.device
+    )
+    for start in range(0, len(logits_CV), step):
+        part = slice(start, start + step)
+        # One slice is worked on in one place, which stays in the cache.
+        below_SV = scratch_SV[: len(logits_CV[part])].copy_(logits_CV[part])
+        target_S1 = targets_C[part].clamp(min=0).unsqueeze(1)
+        below_SV.sub_(below_SV.amax(dim=1, keepdim=True))
+        target_below_S1 = below_SV.gather(1, target_S1)
         if uniform_nats_C is not None:
-            uniform_nats_C[part] = highest - logits.mean(dim=1) + log_normalizer
+            uniform_nats_C[part] = -below_SV.mean(dim=1)
+        powers_SV = below_SV.exp_()
+        total_S1 = powers_SV.sum(dim=1, keepdim=True)
+        log_normalizer_S1 = total_S1.log()
+        nats_C[part] = (log_normalizer_S1 - target_below_S1).squeeze(1)
+        if uniform_nats_C is not None:
+            uniform_nats_C[part] += log_normalizer_S1.squeeze(1)
         if weights_C is None:
             continue
+        weight_S1 = weights_C[part].unsqueeze(1)
+        gradient_SV = powers_SV.mul_(weight_S1 / total_S1)
         if smoothing:
-            gradient.sub_(smoothing / vocab_size)
-        wanted = torch.full_like(target, smoothing - 1.0, dtype=gradient.dtype)
-        gradient.scatter_add_(1, target, wanted)
-        logits_CV[part] = gradient.mul_(weights_C[part].unsqueeze(1))
+            gradient_SV.sub_(weight_S1 * (smoothing / vocab_size))
+        gradient_SV.scatter_add_(1, target_S1, weight_S1 * (smoothing - 1.0))
+        logits_CV[part] = gradient_SV
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -96,6 +102,7 @@ class _HeadLoss(torch.autograd.Function):
         uniform_nats_N = torch.empty_like(nats_N) if smoothing else None
         hidden_gradient = torch.empty_like(hidden_ND)
         matrix_gradient = torch.zeros_like(matrix_VD)
+        step = _slice_rows(hidden_ND[0].nbytes)
         for start in range(0, len(targets_N), chunk_tokens):
             part = slice(start, start + chunk_tokens)
             hidden_CD = hidden_ND[part]
@@ -109,7 +116,8 @@ class _HeadLoss(torch.autograd.Function):
                 uniform_nats_C=None if uniform_nats_N is None else uniform_nats_N[part],
             )
             torch.mm(logits_CV, compute_VD, out=hidden_gradient[part])
-            for rows in _slices(len(matrix_VD), hidden_CD[0].nbytes):
+            for first in range(0, len(matrix_VD), step):
+                rows = slice(first, first + step)
                 matrix_gradient[rows] += logits_CV[:, rows].t() @ hidden_CD
         ctx.save_for_backward(hidden_gradient, matrix_gradient)
         nats = (nats_N.double() * counted).sum().mul_(scale)
