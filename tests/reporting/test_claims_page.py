@@ -3,7 +3,8 @@
 import pytest
 
 from tests.analysis.fake_chains import make_chain_study
-from tests.analysis.fake_runs import values
+from tests.analysis.fake_probes import make_probes
+from tests.analysis.fake_runs import values, write
 from tests.analysis.fake_studies import make_study
 from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding, published
 from tests.reporting.pages import parse
@@ -134,3 +135,11 @@ def test_a_folder_without_a_claim_is_refused(tmp_path):
     make_study(tmp_path, {(512,): values(BETTER)})
     with pytest.raises(RunFolderError, match="holds no study that makes a claim"):
         read_report(tmp_path)
+
+
+def test_the_probes_behind_a_claim_stand_below_it(tmp_path):
+    make_claims(tmp_path, finding())
+    write(tmp_path / "tiny-00000000" / "probes.json", make_probes())
+    text = parse(read_report(tmp_path).html).all("main")[0].text()
+    assert "Which untied matrix the tied one of sizes resembles" in text
+    assert "Agreement across seeds of sizes" in text

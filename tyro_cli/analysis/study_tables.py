@@ -27,6 +27,7 @@ from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, sign_changes
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
+from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.analysis.study_translation_tables import (
     comparable_scores,
     study_translation_tables,
@@ -55,6 +56,7 @@ def study_tables(
     """
     tables = [results_table(study, force=force), family_table(study, contrasts)]
     tables += study_translation_tables(study, force=force)
+    tables += study_probe_tables(study)
     if has_search(study):
         tables.append(tuned_table(study, force=force))
     if instrument := instrument_table(study):

@@ -21,6 +21,7 @@ from tyro_cli.analysis.claim_tables import (
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult, Plan
 from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.studies import StudyRecords
+from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.reporting.contents import (
     Block,
     CodeBlock,
@@ -136,6 +137,7 @@ def _section(one: ClaimResult) -> Section:
         blocks += chart_blocks(*excess_charts(study, arms, name))
         if instrument := instrument_table(study):
             blocks.append(TableBlock(instrument))
+        blocks += map(TableBlock, study_probe_tables(study))
     return Section(f"claim-{one.claim.number}", f"Claim {one.claim.number}", tuple(blocks))
 
 

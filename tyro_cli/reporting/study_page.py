@@ -22,6 +22,7 @@ from tyro_cli.analysis.studies import (
     sign_changes,
     study_contrasts,
 )
+from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.analysis.study_tables import (
     family_table,
     has_search,
@@ -133,6 +134,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
                 TableBlock(family_table(study, contrasts)),
                 *map(TableBlock, study_translation_tables(study, force=force)),
                 *([TableBlock(tuned_table(study, force=force))] if has_search(study) else []),
+                *map(TableBlock, study_probe_tables(study)),
             ),
         ),
         Section(
