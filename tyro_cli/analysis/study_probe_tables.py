@@ -41,7 +41,7 @@ def _over_points(
     for point in study.points:
         if (point.run.folder / PROBES).is_file():
             last = of_run(load_probes(point.run.folder))
-            rows += [level_values(point.levels) | row for row in last.rows]
+            rows += [{**level_values(point.levels), **row} for row in last.rows]
             notes |= dict.fromkeys(last.notes)
     if last is None or not rows:
         return None
