@@ -143,3 +143,14 @@ def test_the_probes_behind_a_claim_stand_below_it(tmp_path):
     text = parse(read_report(tmp_path).html).all("main")[0].text()
     assert "Which untied matrix the tied one of sizes resembles" in text
     assert "Agreement across seeds of sizes" in text
+
+
+def test_a_chart_names_the_matrix_where_findings_differ_in_it(tmp_path):
+    findings = [finding("higher", "linear_cka", matrix=one) for one in ("input", "output")]
+    make_claims(tmp_path, *findings)
+    for run in tmp_path.glob("tiny-*"):
+        write(run / "probes.json", make_probes())
+    page = claims_page(claim_results(studies_in(tmp_path)), "claims")
+    (chart,) = page.charts()
+    assert "tied - untied input, vocabulary 512:" in chart.description
+    assert "tied - untied output, vocabulary 512:" in chart.description

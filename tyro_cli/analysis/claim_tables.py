@@ -231,9 +231,14 @@ def measure_in_words(one: FindingResult) -> str:
     """Return what was measured, of which arms: `test bits per byte, tied - untied`."""
     finding = one.finding
     change = "change of " if finding.minus is not None else ""
-    arms = f"{finding.arm} - {finding.baseline}" + (f" {finding.matrix}" if finding.matrix else "")
     rates = ", each at its best rate" if finding.rates == "each-best" else ""
-    return f"{change}{MEASURES[finding.measure]}, {arms}{rates}"
+    return f"{change}{MEASURES[finding.measure]}, {arms_in_words(one)}{rates}"
+
+
+def arms_in_words(one: FindingResult) -> str:
+    """Return what is subtracted from what: `tied - untied`, of probes `tied - untied input`."""
+    finding = one.finding
+    return f"{finding.arm} - {finding.baseline}" + (f" {finding.matrix}" if finding.matrix else "")
 
 
 MEASURES = {

@@ -11,6 +11,7 @@ from tyro_cli.analysis.claim_tables import (
     MEASURES,
     Alike,
     alike,
+    arms_in_words,
     claims_table,
     counted_tables,
     findings_table,
@@ -172,8 +173,8 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
 
 def _label(one: FindingResult, others: Sequence[FindingResult]) -> str:
     """Name a finding by what tells it apart from the others in its plot."""
-    arms = f"{one.finding.arm} - {one.finding.baseline}"
-    several_arms = len({(each.finding.arm, each.finding.baseline) for each in others}) > 1
+    arms = arms_in_words(one)
+    several_arms = len({arms_in_words(each) for each in others}) > 1
     return f"{arms}, {one.where}" if several_arms else one.where
 
 
