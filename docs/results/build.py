@@ -273,7 +273,8 @@ def add(folder: Path) -> None:
 
 def keep(folder: Path) -> None:
     """Copy the same of a run or a study that is not finished."""
-    _say([_copy(path, UNFINISHED / path.name) for path in _folders(folder)])
+    begun = [path for path in _folders(folder) if any(path.glob("**/seed-*/result.json"))]
+    _say([_copy(path, UNFINISHED / path.name) for path in dict.fromkeys([folder, *begun])])
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from tyro_cli.models.tying import unique_parameters
 CONFIGURATIONS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 CLAIMS = sorted((REPOSITORY / "configs" / "claims").glob("*.yaml"))
+PILOTS = sorted((REPOSITORY / "configs" / "claims" / "pilots").glob("*.yaml"))
 SMALL_V = 300
 
 
@@ -70,6 +71,13 @@ def check_points(loaded):
             settings = arm.arm.settings
             model = built(settings)
             assert unique_parameters(model) == ledger_of(settings, SMALL_V).total
+
+
+@pytest.mark.parametrize("pilot", PILOTS, ids=lambda path: path.name)
+def test_every_pilot_of_a_claim_can_be_run(pilot):
+    for word in ("$schema=../../../docs/study.schema.json", "Question: ", "Cost: ", "Expected: "):
+        assert word in head_of(pilot)
+    check_points(load_study(pilot))
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda path: path.name)
