@@ -44,8 +44,7 @@ class CellClock:
                 earlier = read_json(path)
                 self.sums |= _numbers(earlier, self.sums)
                 self.processors = _names(earlier)
-        if accelerator_name(device) not in self.processors:
-            self.processors.append(accelerator_name(device))
+        self.processors = list(dict.fromkeys([*self.processors, accelerator_name(device)]))
         self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
         self.final_started: float | None = None
 

@@ -205,9 +205,9 @@ class TranslationModel(nn.Module):
         Only the first has a gradient, and only it is smoothed; see `head_loss`. `target_out_BT` is
         `IGNORED` at padding; the rest is as in `hidden`.
         """
-        source_BS = self._padded(source_BS, dtype)
-        target_in_BT = self._padded(target_in_BT, dtype)
-        target_out_BT = self._padded(target_out_BT, dtype, IGNORED)
+        source_BS, target_in_BT, target_out_BT = self._padded(
+            source_BS, target_in_BT, target_out_BT, dtype
+        )
         hidden_BTD = self.hidden(source_BS, source_lengths_B, target_in_BT, dtype, dropout)
         return head_loss(
             hidden_BTD.flatten(0, 1),
@@ -216,12 +216,18 @@ class TranslationModel(nn.Module):
             label_smoothing=label_smoothing,
         )
 
-    def _padded(self, tokens: Tensor, dtype: torch.dtype, padding_id: int = 0) -> Tensor:
-        """Return `[B, length]`, longer where lengths that come again cost less (`shapes`)."""
-        length = tokens.shape[1]
-        assert length <= self.context_length
-        padding = padding_of(length, tokens.device, dtype)
-        return F.pad(tokens, (0, min(padding, self.context_length - length)), value=padding_id)
+    def _padded(
+        self, source_BS: Tensor, target_in_BT: Tensor, target_out_BT: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Make both sides longer, where lengths that come again cost less (`shapes`)."""
+
+        def longer(tokens: Tensor, padding_id: int) -> Tensor:
+            room = self.context_length - tokens.shape[1]
+            assert room >= 0
+            padding = padding_of(tokens.shape[1], tokens.device, dtype)
+            return F.pad(tokens, (0, min(padding, room)), value=padding_id)
+
+        return longer(source_BS, 0), longer(target_in_BT, 0), longer(target_out_BT, IGNORED)
 
     @torch.no_grad()
     def nats(
@@ -234,9 +240,9 @@ class TranslationModel(nn.Module):
     ) -> Tensor:
         """Return the nats `[B, T]` (float32) of every target token, unsmoothed, 0 at padding."""
         length = target_out_BT.shape[1]
-        source_BS = self._padded(source_BS, dtype)
-        target_in_BT = self._padded(target_in_BT, dtype)
-        target_out_BT = self._padded(target_out_BT, dtype, IGNORED)
+        source_BS, target_in_BT, target_out_BT = self._padded(
+            source_BS, target_in_BT, target_out_BT, dtype
+        )
         hidden_BTD = self.hidden(source_BS, source_lengths_B, target_in_BT, dtype, None)
         targets_N = target_out_BT.flatten()
         nats_N = target_nats(hidden_BTD.flatten(0, 1), softmax_matrix(self), targets_N)
