@@ -163,14 +163,7 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
 
 def hours_of(cells: Iterable[CellRecord]) -> float:
     """Return what the cells took, as they measured it."""
-    return (
-        sum(
-            (p.train_seconds or 0) + (p.evaluation_seconds or 0) + (p.final_evaluation_seconds or 0)
-            for p in (cell.performance for cell in cells)
-            if p
-        )
-        / 3600
-    )
+    return sum(cell.performance.seconds for cell in cells if cell.performance) / 3600
 
 
 def processors_of(run: RunRecords) -> list[str]:

@@ -104,7 +104,11 @@ class Simulator:
 
     def __init__(self, monkeypatch, num_points):
         monkeypatch.setattr(studies, "decisive_contrast", lambda run, *_, **__: run)
-        monkeypatch.setattr(studies, "bleu_beside", lambda *_, **__: "")
+        monkeypatch.setattr(
+            studies,
+            "verdict_on",
+            lambda _, one, margin, family: verdict(one, margin, family=family),
+        )
         levels = list(range(num_points))
         self.manifest = StudyManifest(
             format=1,

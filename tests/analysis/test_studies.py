@@ -5,6 +5,7 @@ import pytest
 from tests.analysis.fake_runs import ARM_CHANGES, MANIFEST_PATH, diverge, edit_json, sha256, values
 from tests.analysis.fake_studies import make_study, tables_of, write_shard
 from tests.analysis.test_contrasts import only, without_words
+from tyro_cli.analysis.perplexity_tables import perplexity_table
 from tyro_cli.analysis.statistics import paired_t_test
 from tyro_cli.analysis.studies import (
     check_shards,
@@ -13,6 +14,7 @@ from tyro_cli.analysis.studies import (
     sign_changes,
     study_contrasts,
 )
+from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError
 
 LEVELS = (512, 1024, 2048, 4096)
@@ -44,7 +46,7 @@ def test_p_values_are_adjusted_over_the_whole_study(tmp_path):
     ps = [paired_t_test(one) for one in (TIED, WEAK, NOISY)]
     contrasts = study_contrasts(study_on(tmp_path, TIED, WEAK, NOISY))
     assert [one.levels for one in contrasts] == [{"vocabulary": v} for v in (512, 1024, 2048)]
-    assert [one.p for one in contrasts] == pytest.approx(ps)
+    assert [one.contrast.t_p for one in contrasts] == pytest.approx(ps)
     assert ps[0] < ps[1] < ps[2]
     assert [one.family.better for one in contrasts] == pytest.approx(
         [3 * ps[0], 2 * ps[1], max(2 * ps[1], ps[2])]
@@ -64,7 +66,7 @@ def test_better_needs_the_adjusted_p(tmp_path):
     study = load_study_records(make_study(tmp_path / "more", points))
     first = study_contrasts(study)[0]
     assert (first.verdict.kind, first.verdict.winner) == ("cannot-tell", None)
-    assert first.p < 0.05 < first.family.better
+    assert first.contrast.t_p < 0.05 < first.family.better
     assert first.contrast.interval(0.95).excludes_zero(), "shown unadjusted"
 
 
@@ -83,9 +85,9 @@ def test_equivalent_needs_its_own_adjusted_p(tmp_path):
 def test_the_two_questions_are_two_families(tmp_path):
     contrasts = study_contrasts(study_on(tmp_path, TIED, SMALL))
     assert [one.verdict.text for one in contrasts] == ["tied better", "equivalent within 1 %"]
-    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].contrast.t_p)
     assert contrasts[1].family.equivalent == pytest.approx(2 * contrasts[1].equivalence_p)
-    assert contrasts[1].family.better == pytest.approx(contrasts[1].p)
+    assert contrasts[1].family.better == pytest.approx(contrasts[1].contrast.t_p)
 
 
 def test_a_family_by_factor_holds_the_points_of_one_level(tmp_path):
@@ -105,14 +107,14 @@ def test_a_family_by_factor_holds_the_points_of_one_level(tmp_path):
         "the family of vocabulary 1024",
     ]
     assert {one.family.size for one in contrasts} == {2}
-    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].contrast.t_p)
     assert "In the family of vocabulary 512 of 2 contrasts" in contrasts[0].verdict.sentence
     edit_json(folder / MANIFEST_PATH, lambda record: record.update(family="data"))
     by_data = study_contrasts(load_study_records(folder))
     assert [one.family.name[-8:] for one in by_data] == ["data 0.1", "data 1.0"] * 2
     edit_json(folder / MANIFEST_PATH, lambda record: record.update(family="all"))
     whole = study_contrasts(load_study_records(folder))
-    assert whole[0].family.better == pytest.approx(4 * contrasts[0].p)
+    assert whole[0].family.better == pytest.approx(4 * contrasts[0].contrast.t_p)
 
 
 def test_every_arm_of_a_point_is_in_the_family(tmp_path):
@@ -127,7 +129,7 @@ def test_every_arm_of_a_point_is_in_the_family(tmp_path):
         ("other", 1024),
     ]
     assert {one.family.size for one in contrasts} == {4}
-    assert contrasts[0].family.better == pytest.approx(4 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(4 * contrasts[0].contrast.t_p)
 
 
 @pytest.mark.parametrize("nothing", [{}, {("untied", 0): 4.5, ("tied", 0): 4.46}])
@@ -135,11 +137,11 @@ def test_a_contrast_without_a_p_counts_as_one(tmp_path, nothing):
     """Nothing is trained there yet, or one pair, which has no interval."""
     folder = make_study(tmp_path, {(512,): values(TIED), (1024,): nothing})
     contrasts = study_contrasts(load_study_records(folder))
-    assert contrasts[1].p is None
+    assert contrasts[1].contrast.t_p is None
     assert contrasts[1].equivalence_p is None
     assert contrasts[1].family.better == contrasts[1].family.equivalent == 1.0
     assert contrasts[0].family.size == 2
-    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].contrast.t_p)
     assert contrasts[1].verdict.winner is None
 
 
@@ -148,9 +150,9 @@ def test_a_contrast_with_a_diverged_pair_counts_as_one_whatever_the_others_say(t
     study = study_on(tmp_path, TIED, [-0.04, -0.0401, -0.04], edits=edits)
     contrasts = study_contrasts(study)
     assert contrasts[1].verdict.text == "withheld: 1 of 3 pairs diverged"
-    assert contrasts[1].p < 0.001
+    assert contrasts[1].contrast.t_p < 0.001
     assert contrasts[1].family.better == 1.0
-    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(2 * contrasts[0].contrast.t_p)
 
 
 def test_a_point_without_a_run_counts_as_one(tmp_path):
@@ -161,7 +163,7 @@ def test_a_point_without_a_run_counts_as_one(tmp_path):
     assert [point.levels["vocabulary"] for point in study.points] == [512, 2048]
     contrasts = study_contrasts(study)
     assert {one.family.size for one in contrasts} == {3}
-    assert contrasts[0].family.better == pytest.approx(3 * contrasts[0].p)
+    assert contrasts[0].family.better == pytest.approx(3 * contrasts[0].contrast.t_p)
     for table in tables_of(study).values():
         assert table.notes[-1] == "Points without a run folder yet: 1."
         assert len({row["level vocabulary"] for row in table.rows}) == 2
@@ -248,6 +250,13 @@ def test_levels_are_ordered_as_in_the_study_not_as_trained(tmp_path):
     )
 
 
+def test_one_pair_a_point_has_an_interval_over_documents(tmp_path):
+    folder = make_study(tmp_path, {(512,): values([-0.04])}, seeds=(0,))
+    (one,) = study_contrasts(load_study_records(folder))
+    assert one.verdict.kind == "one-pair"
+    assert "Over documents (these two fixed checkpoints, 4 documents)" in one.verdict.sentence
+
+
 # what enters
 
 
@@ -272,6 +281,17 @@ def test_only_the_arms_and_seeds_of_the_study_enter(tmp_path):
     tables = tables_of(study)
     assert [row["arm"] for row in tables["results"].rows] == ["untied", "tied"]
     assert {row["cells"] for row in tables["results"].rows} == {"3/3"}
+    run = study.points[0].run
+    assert run.arms == ("untied", "tied")
+    assert {row["arm"] for row in perplexity_table(run).rows} == {"untied", "tied"}
+    assert set(parameter_table(run).rows[0]) == {
+        "quantity",
+        "value untied",
+        "share untied",
+        "value tied",
+        "share tied",
+        "difference tied",
+    }
 
 
 def test_seeds_that_the_study_added_after_looking_are_said(tmp_path):

@@ -218,7 +218,27 @@ def test_scores_of_other_sentences_do_not_stand_in_one_column(tmp_path: Path) ->
     keys = [column.key for column in table.columns]
     assert "bleu" not in keys and "copy_bleu" not in keys
     assert "chrf" in keys and "copy_chrf" in keys
-    assert any(note.startswith("Left out: bleu does not compare") for note in table.notes)
+    assert any(note.startswith("Left out: BLEU does not compare") for note in table.notes)
+
+
+def test_bleu_of_two_versions_is_left_out_and_refuses_nothing(folder: Path) -> None:
+    path = folder / "tied" / "seed-1" / "result.json"
+
+    def by_another_version(record):
+        for one in record["quality"].values():
+            one["signatures"]["bleu"] += "|version:9.9.9"
+
+    edit_json(path, by_another_version)
+    run = load_run(folder)
+    tables = all_tables(run)
+    assert "bleu" not in [column.key for column in tables["translation"].columns]
+    assert {row["score"] for row in tables["translation-contrasts"].rows} == {"chrF"}
+    for name in ("translation", "translation-contrasts"):
+        assert any(n.startswith("Left out: BLEU does not") for n in tables[name].notes)
+    sentence = verdict_of_run(run)["tied"].sentence
+    assert "Test BLEU is left out: it was not computed in one way." in sentence
+    forced = all_tables(run, force=True)
+    assert {row["score"] for row in forced["translation-contrasts"].rows} == {"BLEU", "chrF"}
 
 
 def test_a_study_that_does_not_translate_has_no_such_table(tmp_path: Path) -> None:

@@ -4,8 +4,15 @@ import pytest
 
 from tests.analysis.fake_runs import ARM_CHANGES, diverge, make_run, sha256, signatures, values
 from tests.analysis.test_contrasts import only, without_words
+from tests.analysis.test_simulated_studies import contrast_of
 from tyro_cli.analysis.records import load_run
-from tyro_cli.analysis.verdicts import margin_in_words, verdict_of_run
+from tyro_cli.analysis.verdicts import (
+    FamilyPs,
+    margin_in_words,
+    plan_in_words,
+    verdict,
+    verdict_of_run,
+)
 from tyro_cli.errors import NothingMatched, RunFolderError
 
 MARGIN = 0.00995
@@ -76,6 +83,21 @@ def test_cannot_tell_at_the_edge_of_the_margin_promises_nothing(tmp_path):
     verdict = verdict_on(tmp_path, differences)
     assert verdict.kind == "cannot-tell"
     assert "more seeds may not settle it" in verdict.sentence
+
+
+def test_cannot_tell_for_the_sake_of_a_family_does_not_speak_of_an_edge():
+    differences = (0.001, -0.001, 0.002, -0.002, 0.0015, -0.0015, 0.001, -0.001)
+    family = FamilyPs(better=1.0, equivalent=0.2, size=40, name="a family")
+    one = verdict(contrast_of(differences), 0.01, family=family)
+    assert one.kind == "cannot-tell"
+    assert "what is open is due to the p adjusted by Holm" in one.sentence
+    assert "edge" not in one.sentence
+
+
+def test_a_half_width_within_the_margin_is_not_to_be_brought_there():
+    """By the upper bound of the spread it may not stay within."""
+    sentence = plan_in_words((0.012, 0.012, 0.020, 0.012), 0.00995, "the margin", False)
+    assert "is within the margin already; that it stays there would take" in sentence
 
 
 def test_one_pair_has_an_interval_over_documents(tmp_path):

@@ -214,6 +214,12 @@ def test_several_runs_stand_side_by_side_sorted_with_only_what_differs(wtie, roo
     assert {row["run"] for row in rows[2:]} == {"worse-1"}
     settings = list(rows[0])[2 : list(rows[0]).index("cells")]
     assert settings == ["model.tying"]
+    turned = wtie(
+        "compare", other, second / "tiny-0123abcd", "--baseline", "tied", "--format", "csv"
+    )
+    rows = list(csv.DictReader(io.StringIO(turned.stdout)))
+    assert {row["verdict"] for row in rows if row["arm"] == "tied"} == {""}
+    assert {row["verdict"] for row in rows if row["arm"] == "untied"} == {"tied better"}
 
 
 BETTER = Verdict(

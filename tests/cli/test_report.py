@@ -44,7 +44,7 @@ def test_a_page_of_a_study_and_one_of_its_runs(wtie, root):
 def test_a_page_elsewhere(wtie, run, in_empty_folder):
     (in_empty_folder / "site").mkdir()
     assert wtie("report", run, "-o", "site/page.html").exit_code == 0
-    assert (in_empty_folder / "site" / "plots" / "seeds.svg").is_file()
+    assert (in_empty_folder / "site" / "page-plots" / "seeds.svg").is_file()
     assert not (run / "report.html").exists()
 
 

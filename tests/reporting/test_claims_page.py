@@ -10,7 +10,7 @@ from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding, pub
 from tests.reporting.pages import parse
 from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.studies import studies_in
-from tyro_cli.errors import RunFolderError
+from tyro_cli.errors import RunFolderError, UsageError
 from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.folders import read_report, write_report
 
@@ -38,6 +38,12 @@ def test_a_claim_is_answered_before_its_findings(tmp_path):
     ):
         assert part in text
     assert text.count("All hold: supported") == 1
+
+
+def test_claims_are_not_decided_by_force(tmp_path):
+    make_claims(tmp_path, finding())
+    with pytest.raises(UsageError, match="claims are decided without --force"):
+        read_report(tmp_path, force=True)
 
 
 def test_a_card_shows_the_numbers_of_every_outcome(tmp_path):

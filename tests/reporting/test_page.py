@@ -9,10 +9,12 @@ from tests.analysis.fake_runs import edit_json, make_run
 from tests.analysis.fake_translations import keep_counts, make_translation_study, translate
 from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
-from tyro_cli.analysis.studies import SignChange
+from tyro_cli.analysis.rendering import code_parts
+from tyro_cli.analysis.studies import SignChange, load_study_records
 from tyro_cli.reporting.folders import read_report, write_report
-from tyro_cli.reporting.page import MAX_PAGE_BYTES, code_parts
-from tyro_cli.reporting.study_page import changes_in_words
+from tyro_cli.reporting.page import MAX_PAGE_BYTES
+from tyro_cli.reporting.palette import arm_colour, arm_shape
+from tyro_cli.reporting.study_page import changes_in_words, study_page
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>{{ 7*7 }}&\\textbf{x}\"'"
 
@@ -49,6 +51,19 @@ def test_a_study_counts_the_changes_of_sign_that_it_cannot_establish():
         f"{crossed.sentence} The sign of the mean changes 3 times along a factor, not established; "
         "each stands under the table of contrasts."
     )
+
+
+def test_a_study_without_a_pair_says_nothing_of_signs(tmp_path):
+    folder = make_study(tmp_path)
+    for path in tmp_path.rglob("tied/*/result.json"):
+        path.unlink()
+    cards = study_page(load_study_records(folder)).cards
+    assert [card.sentence for card in cards] == [""]
+
+
+def test_seven_arms_look_different():
+    looks = {(arm_colour(place), arm_shape(place)) for place in range(12)}
+    assert len(looks) == 12
 
 
 def test_a_study_of_translation_has_bleu_beside_its_verdicts(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.analysis.fake_runs import make_run
+from tests.analysis.fake_runs import edit_json, make_run
 from tests.analysis.fake_searches import DIVERGED, TRIALS, TUNED, add_search, shared_values
 from tests.reporting.fake_studies import make_study
 from tests.reporting.pages import parse
@@ -27,6 +27,20 @@ def test_a_run_shows_its_trials_and_each_arm_at_its_best(tmp_path):
         "On the edge of the grid: 0.004 is the highest",
     ):
         assert part in text
+
+
+def test_a_forced_page_shows_each_arm_at_its_best_too(tmp_path):
+    folder = add_search(make_run(tmp_path, nats_per_word=shared_values()))
+    for path in folder.rglob("tied/*/result.json"):
+        edit_json(path, other_stride)
+    text = parse(read_report(folder, force=True).html).all("main")[0].text()
+    assert "Forced: " in text
+
+
+def other_stride(record):
+    for metrics in record["signatures"].values():
+        for metric in metrics:
+            metrics[metric] = metrics[metric].replace("stride:4", "stride:8")
 
 
 def test_a_run_without_a_search_says_nothing_of_one(run_report):

@@ -144,7 +144,7 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
             "the first, seed by seed."
         )
     notes += [
-        f"{finding.finding.name}, {finding.where}: {plan_in_words(finding)}"
+        f"{finding.finding.name}, {finding.where}: {finding.plan.sentence}"
         for finding in one.findings
         if with_plans and finding.plan is not None
     ]
@@ -255,21 +255,6 @@ MEASURES = {
     "neighbour_overlap": "neighbour overlap across seeds",
     "linear_cka": "linear CKA across seeds",
 }
-
-
-def plan_in_words(one: FindingResult) -> str:
-    """Say what would settle an open finding, in seeds."""
-    plan = one.plan
-    assert plan is not None
-    if plan.seeds <= len(one.seeds):
-        return (
-            f"the half-width ({plan.half_width:.4f}) is at {plan.target:.4f} already: the "
-            "difference lies at the edge, and more seeds may not settle it."
-        )
-    return (
-        f"to bring the half-width ({plan.half_width:.4f}) to {plan.target:.4f} would take "
-        f"{plan.seeds:,} seeds in all, by the upper 80 % bound of the spread."
-    )
 
 
 def counted_tables(one: ClaimResult) -> list[Table]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from tyro_cli.analysis.contrasts import contrast
+from tyro_cli.analysis.contrasts import METRICS, contrast
 from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.probes import AgreementMeasure, Agreements, Matrix, load_probes
 from tyro_cli.analysis.records import RunRecords, at_best
@@ -29,8 +29,8 @@ from tyro_cli.analysis.statistics import (
 )
 from tyro_cli.analysis.studies import NO_P, PointRun, StudyRecords
 from tyro_cli.analysis.study_formats import ClaimRecord, FindingRecord
-from tyro_cli.analysis.verdicts import LEVEL
-from tyro_cli.config.grid import level_text
+from tyro_cli.analysis.verdicts import LEVEL, MOST_SEEDS_NAMED, plan_in_words
+from tyro_cli.config.grid import level_text, levels_in_words
 from tyro_cli.errors import NothingMatched, RunFolderError
 
 State = Literal["measured", "withheld", "not run"]
@@ -40,24 +40,19 @@ SUPPORTED, REFUTED, CANNOT_TELL, NOT_RUN = "supported", "refuted", "cannot tell"
 COUNTED = ("parameters", "parameter_share", "memory_share")
 """Measures that are counted, not drawn: one pair is enough, and there is no interval."""
 
-_METRICS: tuple[Metric, ...] = get_args(Metric)
-
 
 @dataclass(frozen=True)
 class Plan:
     """What would settle a finding that is open.
 
     Attributes:
-        seeds: In all, by the upper 80 % bound of the spread.
-        half_width: Of the interval as it is.
-        target: What the half-width must come down to.
+        sentence: The seeds it would take to bring the half-width to the margin, or to the mean
+            where there is none.
         hours: Of the cells that are missing, as long as those trained took; None where no time was
-            recorded.
+            recorded, or where they are too many to name.
     """
 
-    seeds: int
-    half_width: float
-    target: float
+    sentence: str
     hours: float | None
 
 
@@ -252,9 +247,10 @@ def _lies_at(levels: Mapping[str, Any], at: Mapping[str, Any]) -> bool:
 def _where(levels: Mapping[str, Any], minus: Mapping[str, Any]) -> str:
     """Return levels in words, those that change last: `depth 0, irreversibility 0.0 to 1.0`."""
     changing = [name for name in levels if name in minus and minus[name] != levels[name]]
+    same = levels_in_words(levels, *changing)
     return ", ".join(
         [
-            *(f"{name} {level_text(levels[name])}" for name in levels if name not in changing),
+            *([same] if same else []),
             *(
                 f"{name} {level_text(minus[name])} to {level_text(levels[name])}"
                 for name in changing
@@ -280,7 +276,7 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
             if run.search is None or run.search.why_no_best(name):
                 return _Differences({}, "not run", f"no best rate of {name} is known yet")
         run = at_best(run)
-    metric: Metric = next((one for one in _METRICS if one == measure), "nats_per_token")
+    metric: Metric = next((one for one in METRICS if one == measure), "nats_per_token")
     pairs = contrast(run, arm, baseline, metric)
     if pairs.unfinished_seeds or not pairs.planned_seeds:
         return _Differences({}, "not run", "its cells are not all trained")
@@ -342,13 +338,7 @@ def _hours_a_seed(run: RunRecords, finding: FindingRecord) -> float | None:
         times = [cell.performance for cell in run.cells_of(arm) if cell.performance is not None]
         if not times:
             return None
-        seconds = sum(
-            (one.train_seconds or 0)
-            + (one.evaluation_seconds or 0)
-            + (one.final_evaluation_seconds or 0)
-            for one in times
-        )
-        hours += seconds / len(times) / 3600
+        hours += sum(one.seconds for one in times) / len(times) / 3600
     return hours
 
 
@@ -393,7 +383,7 @@ def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> Fin
         baseline_parameters=one.baseline_parameters,
         outcome=outcome,
         reason=one.differences.reason,
-        plan=_plan(one, values) if outcome == "open" else None,
+        plan=_plan(one, values) if outcome == "open" and len(values) > 1 else None,
     )
 
 
@@ -414,13 +404,14 @@ def _outcome(
 
 
 def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
-    """Return the seeds that bring the half-width to the margin, or to the mean without one."""
-    if len(values) < 2:
-        return None
     target = one.margin if one.margin is not None else abs(sum(values) / len(values))
     if target == 0:
         return None
+    is_decided_alone = paired_t_test(values) <= LEVEL or (
+        one.margin is not None and equivalence_test(values, one.margin).p <= LEVEL
+    )
+    sentence = plan_in_words(values, target, f"{target:.4f}", is_decided_alone)
     seeds = seeds_needed(values, target)
-    more = max(0, seeds - len(values))
-    hours = None if one.hours_a_seed is None else more * one.hours_a_seed
-    return Plan(seeds, paired_t_interval(values).half_width, target, hours)
+    if one.hours_a_seed is None or seeds > MOST_SEEDS_NAMED:
+        return Plan(sentence, None)
+    return Plan(sentence, max(0, seeds - len(values)) * one.hours_a_seed)

@@ -250,23 +250,6 @@ def contrast(
     )
 
 
-def contrasts(
-    run: RunRecords,
-    baseline: str,
-    metric: Metric,
-    split: Split = "test",
-    at: At = "best",
-    *,
-    force: bool = False,
-) -> dict[str, Contrast]:
-    """Return the contrast of every other arm against the baseline, in the order of arms."""
-    return {
-        arm: contrast(run, arm, baseline, metric, split, at, force=force)
-        for arm in run.arms
-        if arm != baseline
-    }
-
-
 def document_contrast(
     run: RunRecords, arm: str, baseline: str, seed: int, metric: Metric, split: Split = "test"
 ) -> DocumentBootstrap | None:

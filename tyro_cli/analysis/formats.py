@@ -222,6 +222,12 @@ class Performance(Record):
     start_up_seconds: NonNegative | None = None
     processors: list[str] = []  # in the order in which they worked on it; or GPUs
 
+    @property
+    def seconds(self) -> float:
+        """Training and evaluation together, as far as they were recorded."""
+        parts = (self.train_seconds, self.evaluation_seconds, self.final_evaluation_seconds)
+        return sum(part or 0.0 for part in parts)
+
 
 class LedgerRowRecord(Record):
     """One component of the ledger."""

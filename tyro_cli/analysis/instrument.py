@@ -81,14 +81,13 @@ class _Untied:
 
 
 def _instrument_row(one: _Untied) -> Row:
-    cells = tuple(one.point.run.cells_of(one.arm))
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
+    done = one.point.run.done(one.arm)
     excesses = tuple(excess for result in done if (excess := excess_nats(result)) is not None)
     row: dict[str, CellValue] = {
         **level_values(one.point.levels),
         "arm": one.arm,
         "layers": one.layers,
-        "cells": f"{len(done)}/{len(cells)}",
+        "cells": f"{len(done)}/{len(one.point.run.seeds_of(one.arm))}",
         "holds": "not run",
     }
     known = known_entropy_of(done)

@@ -39,7 +39,7 @@ def perplexity_table(run: RunRecords, baseline: str | None = None, *, force: boo
     for arm in run.arms:
         cells = tuple(run.cells_of(arm))
         for split in SPLITS:
-            rows.append(mean_row(arm, split, cells))
+            rows.append(mean_row(run, arm, split))
             rows += [_score_row(cell, split) for cell in cells]
     kept = tuple(
         {key: value for key, value in row.items() if (row["split"], key) not in withheld}
@@ -115,14 +115,14 @@ def _score_row(cell: CellRecord, split: Split) -> Row:
     return row
 
 
-def mean_row(arm: str, split: Split, cells: Sequence[CellRecord]) -> Row:
+def mean_row(run: RunRecords, arm: str, split: Split) -> Row:
     """Average what may be averaged: nats and bits; a perplexity is that of the mean in nats."""
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
+    done = run.done(arm)
     row: dict[str, CellValue] = {
         "arm": arm,
         "split": split,
         "seed": "mean",
-        "status": f"{len(done)}/{len(cells)} done",
+        "status": f"{len(done)}/{len(run.seeds_of(arm))} done",
     }
     if not done:
         return row
@@ -160,7 +160,7 @@ def _perplexity(nats: Sequence[float | None]) -> float | None:
 
 def _withheld_metrics(run: RunRecords, *, force: bool) -> tuple[set[tuple[str, str]], list[str]]:
     """Return the (split, column) that must not stand in one table, and why, in sentences."""
-    results = {f"{result.arm} seed {result.seed}": result for result in run.results()}
+    results = run.labelled()
     withheld: set[tuple[str, str]] = set()
     notes = []
     for split in SPLITS:
@@ -195,7 +195,7 @@ def _measured(results: dict[str, CellResult], split: Split, metric: str) -> dict
 
 def _signature_notes(run: RunRecords, withheld: set[tuple[str, str]]) -> list[str]:
     """Print how each metric was computed, from the first cell that has it."""
-    results = {f"{result.arm} seed {result.seed}": result for result in run.results()}
+    results = run.labelled()
     notes = []
     for split in SPLITS:
         for metric in ("token_perplexity", "word_perplexity", "bits_per_byte"):

@@ -155,12 +155,22 @@ class RunRecords:
         for seed in self.seeds_of(arm):
             yield self.cells[arm, seed]
 
+    def done(self, arm: str) -> tuple[CellResult, ...]:
+        """Return the result of every cell of an arm that is done, by seed."""
+        return tuple(
+            cell.result
+            for cell in self.cells_of(arm)
+            if cell.status == "done" and cell.result is not None
+        )
+
     def results(self) -> Iterator[CellResult]:
         """Yield the result of every cell that is done, by arm and seed."""
         for arm in self.arms:
-            for cell in self.cells_of(arm):
-                if cell.status == "done" and cell.result is not None:
-                    yield cell.result
+            yield from self.done(arm)
+
+    def labelled(self, where: str = "") -> dict[str, CellResult]:
+        """Return the same by `ARM seed SEED`, with `where` before it."""
+        return {f"{where}{result.arm} seed {result.seed}": result for result in self.results()}
 
     def baseline(self, asked_for: str | None = None) -> str:
         """Return the baseline arm: the one asked for, or the experiment's own.
@@ -204,7 +214,7 @@ def at_best(run: RunRecords) -> RunRecords:
         DamagedRecord: A file of one of them does not say what it must.
     """
     assert run.search is not None, "only a run with a search has a best setting"
-    best = {arm: name for arm, name in run.search.best.items() if name is not None}
+    best = {arm: name for arm in run.arms if (name := run.search.best.get(arm)) is not None}
     planned = [cell for cell in run.cells if cell[0] in best]
     return _at_settings(replace(run, rates="each-best"), planned, best)
 
@@ -393,7 +403,7 @@ def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> t
 
     What only measures is in no identity (`experiments.identity`), and no difference here.
     """
-    flat_first, flat_second = dict(_flatten(first)), dict(_flatten(second))
+    flat_first, flat_second = dict(flattened(first)), dict(flattened(second))
     absent = object()
     return tuple(
         path
@@ -402,11 +412,12 @@ def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> t
     )
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) of every value in nested mappings."""
     for key, value in settings.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{path}.")
+            yield from flattened(value, f"{path}.")
         else:
             yield path, value
 

@@ -157,7 +157,7 @@ def to_plain(table: Table, width: int = 100) -> str:
     """
     lines = [table.title]
     for columns in _fitting_columns(table, width):
-        widths, header, rows = _laid_out(table, columns, _on_one_line)
+        widths, header, rows = _laid_out(table, columns, on_one_line)
         rule = "  ".join("-" * column_width for column_width in widths)
         lines += ["", "  ".join(header).rstrip(), rule]
         lines += ["  ".join(row).rstrip() for row in rows]
@@ -165,7 +165,7 @@ def to_plain(table: Table, width: int = 100) -> str:
         lines.append("")
     for note in table.notes:
         lines += textwrap.wrap(
-            _on_one_line(note).replace("`", ""),
+            on_one_line(note).replace("`", ""),
             max(width, 20),
             initial_indent="- ",
             subsequent_indent="  ",
@@ -233,7 +233,7 @@ def _fitting_columns(table: Table, width: int) -> list[tuple[Column, ...]]:
     group: list[Column] = []
     for column in others:
         candidate = (*keys, *group, column)
-        widths, _, _ = _laid_out(table, candidate, _on_one_line)
+        widths, _, _ = _laid_out(table, candidate, on_one_line)
         if group and sum(widths) + 2 * (len(widths) - 1) > width:
             groups.append((*keys, *group))
             group = []
@@ -277,14 +277,14 @@ def _json_value(value: CellValue) -> Any:
     return value
 
 
-def _on_one_line(text: str) -> str:
-    """Replace line ends and control characters, which could forge rows or move the cursor."""
+def on_one_line(text: str) -> str:
+    """Replace line ends and control characters, which forge rows, or move the cursor."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _escape_markdown(text: str) -> str:
     special = r"[\\`*<|]|^[#>]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
-    return re.sub(f"({special})", r"\\\1", _on_one_line(text))
+    return re.sub(f"({special})", r"\\\1", on_one_line(text))
 
 
 LATEX_CHARACTERS = {
@@ -308,9 +308,7 @@ LATEX_CHARACTERS = {
 
 
 def _escape_latex(text: str) -> str:
-    escaped = "".join(
-        LATEX_CHARACTERS.get(character, character) for character in _on_one_line(text)
-    )
+    escaped = "".join(LATEX_CHARACTERS.get(character, character) for character in on_one_line(text))
     # Two hyphens would print as one dash.
     return escaped.replace("--", "-{}-").replace("--", "-{}-")
 
@@ -325,12 +323,17 @@ def _latex_value(column: Column, row: Row) -> str:
 def _outside_code(
     note: str,
     escape: Callable[[str], str],
-    escape_code: Callable[[str], str] = lambda code: f"`{_on_one_line(code)}`",
+    escape_code: Callable[[str], str] = lambda code: f"`{on_one_line(code)}`",
 ) -> str:
     """Escape a note, treating what stands between backticks as code."""
+    return "".join(
+        escape_code(part) if is_code else escape(part) for part, is_code in code_parts(note)
+    )
+
+
+def code_parts(note: str) -> list[tuple[str, bool]]:
+    """Split a note of a table into (text, whether it stood between backticks)."""
     parts = note.split("`")
     if len(parts) % 2 == 0:
-        return escape(note)
-    return "".join(
-        escape_code(part) if index % 2 else escape(part) for index, part in enumerate(parts)
-    )
+        return [(note, False)]
+    return [(part, index % 2 == 1) for index, part in enumerate(parts) if part]

@@ -181,8 +181,7 @@ def tuned_table(
 
 def best_in_words(search: Search, arm: str) -> tuple[str, str]:
     """Return an arm's best setting, and the keys in which it lies on the edge of the grid."""
-    name = search.best.get(arm)
-    best = search.setting(name) if name is not None else None
+    best = search.best_of(arm)
     if best is None:
         return search.why_no_best(arm), ""
     edges = ", ".join(f"{short_key(key)} {side}" for key, side in search.edges(arm))
@@ -242,11 +241,10 @@ def _rule_notes(search: Search) -> list[str]:
 def _arm_notes(search: Search, arm: str) -> list[str]:
     """Say of one arm where its best lies, what stands on an edge, and what diverged or moved."""
     trials = search.trials.get(arm, ())
-    if why := search.why_no_best(arm):
+    best = search.best_of(arm)
+    if best is None:
+        why = search.why_no_best(arm)
         return [f"{why[:1].upper()}{why[1:]}: {arm} has no best setting."]
-    name = search.best[arm]
-    best = search.setting(name) if name is not None else None
-    assert best is not None
     notes = [f"{arm} is best at {in_words(best.values)}."]
     for key, side in search.edges(arm):
         notes.append(
@@ -260,7 +258,7 @@ def _arm_notes(search: Search, arm: str) -> list[str]:
             "cannot be best."
         )
     before = search.best_before(arm)
-    if search.changed_after_looking and before not in (None, name):
+    if search.changed_after_looking and before not in (None, search.best[arm]):
         was = search.setting(str(before))
         assert was is not None
         notes.append(

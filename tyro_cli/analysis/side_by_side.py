@@ -15,7 +15,7 @@ from tyro_cli.analysis.formats import Metric
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords, differing_settings
 from tyro_cli.analysis.signatures import withheld_metrics
-from tyro_cli.analysis.verdicts import verdict_of_run
+from tyro_cli.analysis.verdicts import Verdict, verdict_of_run
 from tyro_cli.config.paths import value_at
 
 SCORES = (
@@ -30,27 +30,31 @@ WITHOUT_MEANING = ("data.corpus", "data.splits.train", "data.splits.valid", "dat
 
 
 def side_by_side(
-    runs: Sequence[RunRecords], metric: Metric = "nats_per_word", *, force: bool = False
+    runs: Sequence[RunRecords],
+    metric: Metric = "nats_per_word",
+    baseline: str | None = None,
+    *,
+    force: bool = False,
 ) -> Table:
     """Return one row for each arm of each run, sorted by `metric` on test.
 
     Args:
         runs: Two runs or more.
         metric: What the rows are sorted by, the lowest first.
+        baseline: The arm that verdicts are against; by default each experiment's own.
         force: Set numbers of different signature beside each other.
     """
+    verdicts = {run.folder: verdict_of_run(run, baseline, force=force) for run in runs}
     arms = [(run, arm) for run in runs for arm in run.arms if any(run.cells_of(arm))]
     settings = _differing(arms)
     results = {
-        f"{run.folder} {result.arm} seed {result.seed}": result
-        for run in runs
-        for result in run.results()
+        label: result for run in runs for label, result in run.labelled(f"{run.folder} ").items()
     }
     withheld, notes = withheld_metrics(results, [c.key for c in SCORES], "runs", force=force)
     excess = EXCESS_COLUMNS if known_entropy_of(results.values()) is not None else ()
     if excess:
         notes.append(f"{EXPLANATION}.")
-    rows = [_row(run, arm, settings, withheld) for run, arm in arms]
+    rows = [_row(run, arm, settings, withheld, verdicts[run.folder].get(arm)) for run, arm in arms]
     rows.sort(key=lambda row: _sort_key(row, metric))
     return Table(
         "runs",
@@ -71,7 +75,11 @@ def side_by_side(
             "between arm and cells are the settings that differ"
             + (f": {', '.join(f'`{path}`' for path in settings)}." if settings else ": none."),
             *notes,
-            *_verdict_notes(runs),
+            *(
+                f"{run.folder.name}, {arm}: {verdict.text}."
+                for run in runs
+                for arm, verdict in verdicts[run.folder].items()
+            ),
         ),
     )
 
@@ -83,9 +91,14 @@ def _differing(arms: Sequence[tuple[RunRecords, str]]) -> tuple[str, ...]:
     return tuple(sorted(path for path in paths if path not in WITHOUT_MEANING))
 
 
-def _row(run: RunRecords, arm: str, settings: Sequence[str], withheld: set[str]) -> Row:
-    cells = tuple(run.cells_of(arm))
-    mean = mean_row(arm, "test", cells)
+def _row(
+    run: RunRecords,
+    arm: str,
+    settings: Sequence[str],
+    withheld: set[str],
+    verdict: Verdict | None,
+) -> Row:
+    mean = mean_row(run, arm, "test")
     row: dict[str, CellValue] = {
         "run": run.folder.name,
         "arm": arm,
@@ -99,7 +112,6 @@ def _row(run: RunRecords, arm: str, settings: Sequence[str], withheld: set[str])
         for column in (*SCORES, *EXCESS_COLUMNS)
         if column.key in mean and column.key not in withheld
     }
-    verdict = verdict_of_run(run).get(arm)
     return row | {"verdict": "" if verdict is None else verdict.text}
 
 
@@ -113,11 +125,3 @@ def _sort_key(row: Row, metric: str) -> tuple[float, str, str]:
     value = row.get(metric)
     number = float(value) if isinstance(value, int | float) else math.inf
     return number, str(row["run"]), str(row["arm"])
-
-
-def _verdict_notes(runs: Sequence[RunRecords]) -> list[str]:
-    return [
-        f"{run.folder.name}, {arm}: {verdict.text}."
-        for run in runs
-        for arm, verdict in verdict_of_run(run).items()
-    ]

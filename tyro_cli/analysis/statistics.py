@@ -30,7 +30,6 @@ class Interval:
 
     low: float
     high: float
-    confidence: float
 
     @property
     def half_width(self) -> float:
@@ -100,7 +99,7 @@ def paired_t_interval(differences: Sequence[float], confidence: float = 0.95) ->
     values = _checked(differences, at_least=2)
     mean, standard_error = _mean_and_standard_error(values)
     half_width = _t_quantile(0.5 + confidence / 2, len(values) - 1) * standard_error
-    return Interval(mean - half_width, mean + half_width, confidence)
+    return Interval(mean - half_width, mean + half_width)
 
 
 def paired_t_test(differences: Sequence[float]) -> float:
@@ -190,13 +189,12 @@ def equivalence_test(differences: Sequence[float], margin: float) -> Equivalence
 def jackknife(
     statistic: Callable[[Sequence[int]], float],
     seeds: Sequence[int],
-    confidence: float = 0.95,
 ) -> Jackknife:
-    """Return a statistic of all seeds with the interval that leaving out one at a time gives.
+    """Return a statistic of all seeds with the 95 % interval that leaving out one at a time gives.
 
     With t_i the statistic without seed i and t their mean, the variance is
     (n - 1) / n * sum (t_i - t)^2 (Efron 1982, chapter 3), the interval
-    estimate +- t(1 - (1 - confidence) / 2, n - 1) * standard error (Tukey 1958). Of a mean over
+    estimate +- t(.975, n - 1) * standard error (Tukey 1958). Of a mean over
     seeds that is the t interval. It also holds for a mean over pairs of seeds, whose values are not
     independent because each seed is in several; there it errs on the wide side (Efron and Stein
     1981). A difference of two arms is one statistic: a seed is left out of both at once.
@@ -204,7 +202,6 @@ def jackknife(
     Args:
         statistic: From some of the seeds to its value; called with all, and without each one.
         seeds: All seeds, different from each other.
-        confidence: Coverage of the interval.
 
     Raises:
         ValueError: Fewer than two seeds, or a value that is not finite.
@@ -217,16 +214,16 @@ def jackknife(
         raise ValueError("a statistic must be a finite number")
     num_seeds = len(values)
     standard_error = _standard_deviation(values) * (num_seeds - 1) / math.sqrt(num_seeds)
-    half_width = _t_quantile(0.5 + confidence / 2, num_seeds - 1) * standard_error
-    interval = Interval(estimate - half_width, estimate + half_width, confidence)
+    half_width = _t_quantile(0.975, num_seeds - 1) * standard_error
+    interval = Interval(estimate - half_width, estimate + half_width)
     pseudo_values = num_seeds * estimate - (num_seeds - 1) * values
     return Jackknife(estimate, standard_error, interval, tuple(pseudo_values.tolist()))
 
 
-def upper_bound_of_spread(differences: Sequence[float], confidence: float = 0.80) -> float:
-    """Return the one-sided upper bound of the standard deviation of the differences.
+def upper_bound_of_spread(differences: Sequence[float]) -> float:
+    """Return the one-sided upper 80 % bound of the standard deviation of the differences.
 
-    s * sqrt((n - 1) / chi2(1 - confidence, n - 1)), exact for normal differences.
+    s * sqrt((n - 1) / chi2(.20, n - 1)), exact for normal differences.
 
     Raises:
         ValueError: Fewer than two differences, or one that is not finite.
@@ -235,7 +232,7 @@ def upper_bound_of_spread(differences: Sequence[float], confidence: float = 0.80
     degrees = len(values) - 1
     from scipy import special
 
-    lower_quantile = float(special.chdtri(degrees, confidence))
+    lower_quantile = float(special.chdtri(degrees, 0.80))
     return _standard_deviation(values) * math.sqrt(degrees / lower_quantile)
 
 
@@ -270,14 +267,13 @@ def paired_document_bootstrap(
     nats_baseline: Floats,
     counts: np.ndarray[Any, np.dtype[np.int64]],
     seed: int = 0,
-    confidence: float = 0.95,
     num_resamples: int | None = None,
 ) -> DocumentBootstrap:
     """Return the difference in nats per word of two checkpoints, resampling documents in pairs.
 
     The estimate is a ratio: sum of differences in nats over sum of words, and so is every resample.
-    The resampled ratios are centred on the estimate: the interval is the estimate plus and minus
-    the `confidence` quantile of |resample - estimate|, and p is the share of resamples at least as
+    The resampled ratios are centred on the estimate: the 95 % interval is the estimate plus and
+    minus the .95 quantile of |resample - estimate|, and p is the share of resamples at least as
     far from the estimate as zero is.
 
     Args:
@@ -285,7 +281,6 @@ def paired_document_bootstrap(
         nats_baseline: The same under the baseline's.
         counts: Words (or tokens, or bytes) of each document.
         seed: Key of the generator that draws documents.
-        confidence: Coverage of the interval.
         num_resamples: How many resamples; by default 10,000, fewer above 2,000 documents.
 
     Raises:
@@ -312,11 +307,11 @@ def paired_document_bootstrap(
         usable = drawn_counts > 0
         deviations.append(gains[drawn].sum(axis=1)[usable] / drawn_counts[usable] - estimate)
     distances = np.abs(np.concatenate(deviations))
-    half_width = float(np.quantile(distances, confidence))
+    half_width = float(np.quantile(distances, 0.95))
     p = (1 + int((distances >= abs(estimate)).sum())) / (1 + len(distances))
     return DocumentBootstrap(
         difference=estimate,
-        interval=Interval(estimate - half_width, estimate + half_width, confidence),
+        interval=Interval(estimate - half_width, estimate + half_width),
         p=p,
         num_documents=num_documents,
         num_resamples=num_resamples,

@@ -15,6 +15,7 @@ from typing import Any
 
 from tyro_cli.analysis.contrasts import Contrast
 from tyro_cli.analysis.excess import known_entropy_of
+from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.statistics import holm_adjusted
 from tyro_cli.analysis.study_formats import (
@@ -24,9 +25,8 @@ from tyro_cli.analysis.study_formats import (
     ShardRecord,
     StudyManifest,
 )
-from tyro_cli.analysis.translation_tables import bleu_beside
-from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict
-from tyro_cli.config.grid import level_text
+from tyro_cli.analysis.verdicts import FamilyPs, Verdict, decisive_contrast, verdict_on
+from tyro_cli.config.grid import level_text, levels_in_words
 from tyro_cli.errors import NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.names import inside
 
@@ -67,6 +67,14 @@ class StudyRecords:
         """The factors in the order of the study file."""
         return _in_order(self.manifest.factors)
 
+    def labelled(self) -> dict[str, CellResult]:
+        """Return every result that is done by `POINT ARM seed SEED`, the point in words."""
+        return {
+            label: result
+            for point in self.points
+            for label, result in point.run.labelled(f"{levels_in_words(point.levels)} ").items()
+        }
+
 
 @dataclass(frozen=True)
 class StudyContrast:
@@ -75,7 +83,6 @@ class StudyContrast:
     Attributes:
         levels: The point.
         contrast: Test nats per word (or per token) at the best-valid checkpoint.
-        p: Of the paired t test; None below two pairs.
         equivalence_p: Of the two one-sided tests; None below two pairs.
         family: The adjusted p values.
         verdict: What they allow one to say.
@@ -83,7 +90,6 @@ class StudyContrast:
 
     levels: Mapping[str, Any]
     contrast: Contrast
-    p: float | None
     equivalence_p: float | None
     family: FamilyPs
     verdict: Verdict
@@ -91,7 +97,7 @@ class StudyContrast:
     @property
     def where(self) -> str:
         """The point in words: `vocabulary 1024, data 0.1`."""
-        return ", ".join(f"{name} {level_text(level)}" for name, level in self.levels.items())
+        return levels_in_words(self.levels)
 
 
 def is_study(folder: Path) -> bool:
@@ -187,7 +193,12 @@ def _load_point(run_folder: Path, point: PointRecord, manifest: StudyManifest) -
             f"seed {seed} ({len(absent)} cells in all)",
             "run the same wtie sweep command again",
         )
-    return replace(run, cells={key: cell for key, cell in run.cells.items() if key in wanted})
+    arms = {arm: run.manifest.arms[arm] for arm in manifest.arms}
+    return replace(
+        run,
+        manifest=run.manifest.model_copy(update={"arms": arms, "baseline": manifest.baseline}),
+        cells={key: cell for key, cell in run.cells.items() if key in wanted},
+    )
 
 
 def check_shards(folder: Path, study_id: str) -> tuple[ShardRecord, ...]:
@@ -239,15 +250,9 @@ def study_contrasts(study: StudyRecords, *, force: bool = False) -> tuple[StudyC
             StudyContrast(
                 levels=point.levels,
                 contrast=contrast,
-                p=contrast.t_p,
                 equivalence_p=_equivalence_p(contrast, margin),
                 family=family,
-                verdict=verdict(
-                    contrast,
-                    margin,
-                    family=family,
-                    beside=bleu_beside(point.run, contrast.arm, contrast.baseline, force=force),
-                ),
+                verdict=verdict_on(point.run, contrast, margin, family),
             )
         )
     return tuple(contrasts)
@@ -350,9 +355,7 @@ def _lines(
     levels = study.factors[factor].levels
     lines: dict[tuple[str, str], dict[int, StudyContrast]] = {}
     for one in contrasts:
-        elsewhere = ", ".join(
-            f"{key} {level_text(level)}" for key, level in one.levels.items() if key != factor
-        )
+        elsewhere = levels_in_words(one.levels, factor)
         line = lines.setdefault((one.contrast.arm, elsewhere), {})
         line[levels.index(one.levels[factor])] = one
     for (arm, elsewhere), line in lines.items():

@@ -29,13 +29,11 @@ from tyro_cli.analysis.studies import StudyContrast, StudyRecords, sign_changes
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.analysis.study_translation_tables import (
-    comparable_scores,
     study_translation_tables,
     translates,
 )
-from tyro_cli.analysis.translation_tables import COPYING, NAMES, SCORES
-from tyro_cli.analysis.verdicts import decisive_contrast, margin_in_words
-from tyro_cli.config.grid import level_text
+from tyro_cli.analysis.translation_tables import COPYING, NAMES, SCORES, comparable_scores
+from tyro_cli.analysis.verdicts import MOST_SEEDS_NAMED, decisive_contrast, margin_in_words
 
 METRICS = (
     Column("token_perplexity", "tok ppl", "number", 2),
@@ -77,18 +75,23 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
     """
     baseline = study.manifest.baseline
     rows = []
+    searched = [
+        (point, point.run.search, tuned_verdicts(point.run, baseline, force=force))
+        for point in study.points
+        if point.run.search is not None
+    ]
     for arm in study.manifest.arms:
-        for point in study.points:
-            if arm == baseline or point.run.search is None:
-                continue
-            tuned = tuned_verdicts(point.run, baseline, force=force)[arm]
+        if arm == baseline:
+            continue
+        for point, search, verdicts in searched:
+            tuned = verdicts[arm]
             row: dict[str, CellValue] = {
                 **level_values(point.levels),
                 "arm": arm,
                 "sign": tuned.sign,
             }
             for each, key in ((arm, "best"), (baseline, "baseline_best")):
-                row[key], row[f"{key}_edge"] = best_in_words(point.run.search, each)
+                row[key], row[f"{key}_edge"] = best_in_words(search, each)
             shared = decisive_contrast(point.run, arm, baseline, force=force)
             if shared.mean is not None:
                 row["shared_mean"] = shared.mean
@@ -124,11 +127,7 @@ def tuned_table(study: StudyRecords, *, force: bool = False) -> Table:
 
 def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     """Return points by arms: parameters, and means over seeds at the best-valid checkpoint."""
-    results = {
-        f"{', '.join(map(level_text, point.levels.values()))} {result.arm}": result
-        for point in study.points
-        for result in point.run.results()
-    }
+    results = study.labelled()
     withheld, left_out = withheld_metrics(results, [c.key for c in METRICS], "points", force=force)
     rows = []
     for point in study.points:
@@ -142,7 +141,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         "Gap: nats per token, valid minus a part of train, at the best and at the last step."
     ]
     if translates(study):
-        scores, score_notes = comparable_scores(results, force=force)
+        scores, score_notes = comparable_scores(results, "points", force=force)
         for score in scores:
             name = NAMES[score]
             kept.append(Column(score, name, "number", 2))
@@ -192,7 +191,8 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
         notes.append(
             "Seeds needed, where one cannot tell: how many seeds in all would bring the half-width "
             f"of the interval to the margin of {margin_in_words(study.manifest.margin)}, by the "
-            "upper 80 % bound of the spread; left empty where it is that narrow already."
+            "upper 80 % bound of the spread; left empty where it is that narrow already, or where "
+            f"it would take more than {MOST_SEEDS_NAMED:,}."
         )
     extended = [one for one in contrasts if one.verdict.extended]
     if extended:
@@ -233,7 +233,7 @@ def _result_row(
     withheld: set[str],
 ) -> Row:
     cells = tuple(run.cells_of(arm))
-    done = [cell.result for cell in cells if cell.status == "done" and cell.result is not None]
+    done = run.done(arm)
     diverged = sum(cell.status == "diverged" for cell in cells)
     total = run.manifest.arms[arm].ledger.total
     row: dict[str, CellValue] = {
@@ -245,7 +245,7 @@ def _result_row(
     }
     if not done:
         return row
-    test, valid = mean_row(arm, "test", cells), mean_row(arm, "valid", cells)
+    test, valid = mean_row(run, arm, "test"), mean_row(run, arm, "valid")
     row |= {key.key: test[key.key] for key in METRICS if key.key not in withheld}
     if (known := known_entropy_of(done)) is not None:
         row |= source_values(known)
@@ -279,14 +279,15 @@ def _contrast_row(one: StudyContrast, margin: float) -> Row:
     }
     if one.verdict.kind == "cannot-tell":
         needed = seeds_needed(contrast.differences, math.log1p(margin))
-        row["seeds_needed"] = needed if needed > len(contrast.seeds) else None
+        if len(contrast.seeds) < needed <= MOST_SEEDS_NAMED:
+            row["seeds_needed"] = needed
     interval_95, interval_90 = contrast.interval(0.95), contrast.interval(0.90)
     if interval_95 is None or interval_90 is None:
         return row
     return row | {
         "interval_95": (interval_95.low, interval_95.high),
         "interval_90": (interval_90.low, interval_90.high),
-        "p": one.p,
+        "p": contrast.t_p,
         "p_holm": one.family.better,
         "equivalence_p": one.equivalence_p,
         "equivalence_p_holm": one.family.equivalent,

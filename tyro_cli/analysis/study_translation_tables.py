@@ -11,9 +11,7 @@ from statistics import fmean
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.contrasts import contrast
-from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.records import RunRecords
-from tyro_cli.analysis.signatures import mixed_signatures
 from tyro_cli.analysis.statistics import paired_t_interval
 from tyro_cli.analysis.studies import PointRun, StudyRecords
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
@@ -22,8 +20,7 @@ from tyro_cli.analysis.translation_tables import (
     COPYING,
     OVERLAP_COLUMNS,
     OVERLAP_EXPLANATION,
-    SCORES,
-    Score,
+    comparable_scores,
     contrast_row,
     overlap_row,
     quality_contrast,
@@ -55,27 +52,22 @@ def study_translation_tables(study: StudyRecords, *, force: bool = False) -> lis
 
 
 def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
-    """Return every contrast in BLEU and chrF on test, beside those in nats that decide.
-
-    Raises:
-        RunFolderError: Scores of one point have different signatures, and `force` is not set.
-    """
+    """Return every contrast in BLEU and chrF on test, beside those in nats that decide."""
     baseline = study.manifest.baseline
     rows: list[Row] = []
     notes = [
         "Differences are arm - baseline on test at the best-valid checkpoint, higher is better, "
         f"with paired t intervals over seeds, not adjusted. They decide no verdict. {COPYING}."
     ]
-    for arm in study.manifest.arms:
-        for point, score in itertools.product(study.points, SCORES):
-            if arm == baseline:
-                continue
-            one = quality_contrast(point.run, arm, baseline, score, randomise=False, force=force)
-            rows.append(
-                level_values(point.levels) | contrast_row(one, arm, baseline, score, "test")
-            )
-            if one is not None and one.forced:
-                notes.append(f"{one.forced}.")
+    others = [arm for arm in study.manifest.arms if arm != baseline]
+    scores = []
+    for point in study.points:
+        compared, left_out = comparable_scores(point.run.labelled(), "cells", force=force)
+        scores += [(point, score) for score in compared]
+        notes += left_out
+    for arm, (point, score) in itertools.product(others, scores):
+        one = quality_contrast(point.run, arm, baseline, score, randomise=False, force=force)
+        rows.append(level_values(point.levels) | contrast_row(one, arm, baseline, score, "test"))
     return Table(
         "translation-contrasts",
         f"Translation contrasts of the study {study.manifest.name} against {baseline}",
@@ -196,26 +188,3 @@ def overlap_table(study: StudyRecords) -> Table:
         tuple(level_values(point.levels) | dict(overlap_row(point.run)) for point in study.points),
         (OVERLAP_EXPLANATION, *missing_notes(study)),
     )
-
-
-def comparable_scores(
-    results: Mapping[str, CellResult], *, force: bool
-) -> tuple[list[Score], list[str]]:
-    """Return the scores of translations that may stand in one column, and a note on the others."""
-    kept: list[Score] = []
-    notes = []
-    for score in SCORES:
-        # The score of copying tells other sentences apart, which sacrebleu's line does not hold.
-        lines = {
-            label: f"{one.signatures.get(score, '')}|copying:{getattr(one, f'copy_{score}'):.4f}"
-            for label, result in results.items()
-            if result.quality is not None
-            for one in (result.quality["test"],)
-        }
-        difference = mixed_signatures(lines)
-        if difference:
-            said = "Forced" if force else "Left out"
-            notes.append(f"{said}: {score} does not compare between points: {difference}.")
-        if force or not difference:
-            kept.append(score)
-    return kept, notes

@@ -31,17 +31,6 @@ from tyro_cli.analysis.translation_tables import (
 from tyro_cli.analysis.verdicts import decisive_contrast, verdict_of
 from tyro_cli.errors import RunFolderError
 
-__all__ = [
-    "Column",
-    "Table",
-    "all_tables",
-    "contrast_table",
-    "parameter_table",
-    "performance_table",
-    "perplexity_table",
-    "search_tables",
-]
-
 PERFORMANCE_COLUMNS = (
     Column("train_tokens_per_second", "tokens/s", "number", 0),
     Column("train_seconds", "training s", "number", 1),
@@ -84,7 +73,7 @@ def all_tables(
     if run.search is not None:
         tables[3:3] = search_tables(run, against, metric, force=force)
     if run.translates:
-        tables[2:2] = [overlap_table(run), quality_table(run)]
+        tables[2:2] = [overlap_table(run), quality_table(run, force=force)]
         tables.insert(5, quality_contrast_table(run, against, force=force))
     return {table.name: table for table in tables}
 
@@ -199,8 +188,8 @@ def contrast_table(
             Column("mean", "mean", "signed"),
             Column("interval_95", "95 % interval", "interval"),
             Column("interval_90", "90 % interval", "interval", on_screen=False),
-            Column("sign_flip_p", "sign-flip p", "number", 3),
-            Column("smallest_p", "smallest p", "number", 3),
+            Column("sign_flip_p", "sign-flip p", "p"),
+            Column("smallest_p", "smallest p", "p"),
             Column("perplexity_ratio", "ppl ratio", "number"),
             Column("pairs_won", "pairs won"),
             Column("pairs_verified", "pairs verified", on_screen=False),

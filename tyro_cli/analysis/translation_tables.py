@@ -6,6 +6,7 @@ better, and no verdict is decided here. The score of copying the source stands b
 What source and target have in common is measured by `data.overlap`; here it is shown.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -19,7 +20,7 @@ from tyro_cli.analysis.formats import CellResult, PairsRecord, Quality, Split
 from tyro_cli.analysis.perplexity_tables import SPLITS, status_in_words
 from tyro_cli.analysis.records import CellRecord, RunRecords
 from tyro_cli.analysis.rendering import p_in_words
-from tyro_cli.analysis.signatures import refuse_mixed_signatures
+from tyro_cli.analysis.signatures import mixed_signatures, refuse_mixed_signatures
 from tyro_cli.analysis.statistics import Interval, paired_t_interval
 
 Score = Literal["bleu", "chrf"]
@@ -120,7 +121,8 @@ def quality_contrast(
         RunFolderError: The values have different signatures, and `force` is not set.
         DamagedRecord: A file of counts is damaged.
     """
-    seeds = contrast(run, arm, baseline, "nats_per_token", split, force=force).seeds
+    # Which pairs are verified is asked here, and nothing of their losses.
+    seeds = contrast(run, arm, baseline, "nats_per_token", split, force=True).seeds
     pairs = [[_quality(run.cells[name, seed], split) for name in (arm, baseline)] for seed in seeds]
     if not pairs:
         return None
@@ -143,17 +145,19 @@ def quality_contrast(
     )
 
 
-def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> str:
+def bleu_beside(run: RunRecords, arm: str, baseline: str) -> str:
     """Return what BLEU says beside a verdict, with its interval; "" where nothing is translated.
 
-    Raises:
-        RunFolderError: The values have different signatures, and `force` is not set.
+    It decides nothing, so scores that were not computed in one way are left out here and refuse
+    nothing.
     """
     one = None
     if run.translates:
-        one = quality_contrast(run, arm, baseline, "bleu", randomise=False, force=force)
+        one = quality_contrast(run, arm, baseline, "bleu", randomise=False, force=True)
     if one is None:
         return ""
+    if one.forced:
+        return "Test BLEU is left out: it was not computed in one way."
     mean = fmean(one.differences)
     sentence = f"Test BLEU, {arm} - {baseline}: {mean:+.2f}"
     if one.interval is not None:
@@ -164,8 +168,45 @@ def bleu_beside(run: RunRecords, arm: str, baseline: str, *, force: bool = False
     return f"{sentence}; higher is better, and it decides nothing."
 
 
-def quality_table(run: RunRecords) -> Table:
+def comparable_scores(
+    results: Mapping[str, CellResult], between: str, *, force: bool
+) -> tuple[list[Score], list[str]]:
+    """Return the scores of translations that may stand in one column, and a note on the others.
+
+    Args:
+        results: Every result of the column, by its label.
+        between: What the numbers belong to, for the note: `cells` or `points`.
+        force: Leave nothing out, and say that.
+    """
+    kept: list[Score] = []
+    notes = []
+    for score in SCORES:
+        # The score of copying tells other sentences apart, which sacrebleu's line does not hold.
+        lines = {
+            label: f"{one.signatures.get(score, '')}|copying:{getattr(one, f'copy_{score}'):.4f}"
+            for label, result in results.items()
+            if result.quality is not None
+            for one in (result.quality["test"],)
+        }
+        difference = mixed_signatures(lines)
+        if difference:
+            said = "Forced" if force else "Left out"
+            notes.append(
+                f"{said}: {NAMES[score]} does not compare between {between}: {difference}."
+            )
+        if force or not difference:
+            kept.append(score)
+    return kept, notes
+
+
+def quality_table(run: RunRecords, *, force: bool = False) -> Table:
     """Return BLEU and chrF of every cell and split, and the means of the arms."""
+    scores, left_out = comparable_scores(run.labelled(), "cells", force=force)
+    columns = []
+    for score in scores:
+        name = NAMES[score]
+        columns.append(Column(score, name, "number", 2))
+        columns.append(Column(f"copy_{score}", f"{name} of copying", "number", 2, score == "bleu"))
     rows: list[Row] = []
     for arm in run.arms:
         cells = tuple(run.cells_of(arm))
@@ -181,16 +222,14 @@ def quality_table(run: RunRecords) -> Table:
             Column("split", "split"),
             Column("seed", "seed"),
             Column("status", "cell", on_screen=not all_done),
-            Column("bleu", "BLEU", "number", 2),
-            Column("chrf", "chrF", "number", 2),
-            Column("copy_bleu", "BLEU of copying", "number", 2),
-            Column("copy_chrf", "chrF of copying", "number", 2, on_screen=False),
+            *columns,
             Column("sentences", "sentences", "integer"),
         ),
         tuple(rows),
         (
             "Scores of the best-valid checkpoint, 0 to 100, higher is better; a mean is that of "
             f"the seeds' scores. {COPYING}.",
+            *left_out,
             *_signature_notes(run),
         ),
     )
@@ -199,11 +238,7 @@ def quality_table(run: RunRecords) -> Table:
 def quality_contrast_table(
     run: RunRecords, baseline: str | None = None, *, force: bool = False
 ) -> Table:
-    """Return the differences of BLEU and chrF of every arm against the baseline.
-
-    Raises:
-        RunFolderError: The numbers to compare have different signatures, and `force` is not set.
-    """
+    """Return the differences of BLEU and chrF of every arm against the baseline."""
     against = run.baseline(baseline)
     rows: list[Row] = []
     notes = [
@@ -212,18 +247,18 @@ def quality_contrast_table(
         "sentences are exchanged at random 10,000 times (BLEU); it says nothing about other seeds. "
         f"{COPYING}."
     ]
+    scores, left_out = comparable_scores(run.labelled(), "cells", force=force)
+    notes += left_out
     for arm in run.arms:
         if arm == against:
             continue
-        for score in SCORES:
+        for score in scores:
             for split in SPLITS:
                 one = quality_contrast(run, arm, against, score, split, force=force)
                 row = contrast_row(one, arm, against, score, split)
                 if one is not None and score == "bleu":
                     row["randomisation_ps"] = one.randomisation_ps
                 rows.append(row)
-                if one is not None and one.forced:
-                    notes.append(f"{one.forced}.")
     return Table(
         "translation-contrasts",
         f"Translation contrasts of {run.manifest.name} against {against}",

@@ -82,6 +82,11 @@ class Search:
         """Whether the search was planned or changed when results of contrasts were there."""
         return any(plan.after_results for plan in self.record.plans)
 
+    def best_of(self, arm: str) -> SettingRecord | None:
+        """Return an arm's best setting, or None where there is none, or none yet."""
+        name = self.best.get(arm)
+        return self.setting(name) if name is not None else None
+
     def best_before(self, arm: str) -> str | None:
         """Return what the arm's best was by the trials that were planned before any result."""
         before = [plan for plan in self.record.plans if not plan.after_results]
@@ -115,8 +120,7 @@ class Search:
         Returns:
             For each key `lowest` or `highest`.
         """
-        name = self.best.get(arm)
-        best = self.setting(name) if name is not None else None
+        best = self.best_of(arm)
         if best is None:
             return ()
         by_values = {_key(one.setting.values): one for one in self.trials[arm]}

@@ -8,6 +8,7 @@ is missing. docs/STATISTICS.md explains every kind.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,14 +21,18 @@ from tyro_cli.analysis.contrasts import (
 )
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.rendering import p_in_words
-from tyro_cli.analysis.statistics import DocumentBootstrap, Interval, seeds_needed
+from tyro_cli.analysis.statistics import (
+    DocumentBootstrap,
+    Interval,
+    paired_t_interval,
+    seeds_needed,
+)
 from tyro_cli.analysis.translation_tables import bleu_beside
 
 Kind = Literal["better", "better-small", "equivalent", "cannot-tell", "one-pair", "withheld"]
 
 MOST_SEEDS_NAMED = 10_000
 """Above this many seeds the plan is not one to follow, and the number is not spelled out."""
-
 
 LEVEL = 0.05
 """Largest adjusted p at which a family lets a verdict say `better` or `equivalent`."""
@@ -119,7 +124,7 @@ def verdict(
         *([beside] if beside else []),
         f"Pairs verified: {contrast.pairs_in_words()}.",
         *_family(contrast, family),
-        *_margin_and_seeds(kind, contrast, margin, margin_nats),
+        *_margin_and_seeds(kind, contrast, margin, family),
         *_what_is_missing(contrast),
     ]
     if contrast.metric == "nats_per_token":
@@ -165,17 +170,26 @@ def decisive_contrast(run: RunRecords, arm: str, baseline: str, *, force: bool =
 
 def verdict_of(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> Verdict:
     """Return the verdict on one arm against the baseline."""
-    decisive = decisive_contrast(run, arm, baseline, force=force)
+    return verdict_on(run, decisive_contrast(run, arm, baseline, force=force), run.manifest.margin)
+
+
+def verdict_on(
+    run: RunRecords, decisive: Contrast, margin: float, family: FamilyPs | None = None
+) -> Verdict:
+    """Return the verdict on a contrast of a run, with all that its sentence says beside it.
+
+    Args:
+        run: The records that the contrast is of.
+        decisive: What `decisive_contrast` returned.
+        margin: As for `verdict`.
+        family: As for `verdict`.
+    """
+    arm, baseline = decisive.arm, decisive.baseline
     documents = None
     if len(decisive.seeds) == 1:
         documents = document_contrast(run, arm, baseline, decisive.seeds[0], decisive.metric)
-    return verdict(
-        decisive,
-        run.manifest.margin,
-        documents,
-        beside=bleu_beside(run, arm, baseline, force=force),
-        units=run.units,
-    )
+    beside = bleu_beside(run, arm, baseline)
+    return verdict(decisive, margin, documents, family, beside, run.units)
 
 
 def verdict_of_run(
@@ -304,36 +318,57 @@ def _rates(contrast: Contrast) -> str:
 
 
 def _margin_and_seeds(
-    kind: Kind, contrast: Contrast, margin: float, margin_nats: float
+    kind: Kind, contrast: Contrast, margin: float, family: FamilyPs | None
 ) -> list[str]:
     """Set the 90 % interval against the margin; say how many seeds would answer what is open."""
     if kind not in ("better-small", "equivalent", "cannot-tell"):
         return []
-    in_words = f"{margin_in_words(margin)} ({margin_nats:.5f} nats)"
+    margin_nats = math.log1p(margin)
+    in_words = f"the margin of {margin_in_words(margin)} ({margin_nats:.5f} nats)"
     if kind != "cannot-tell":
         within = contrast.interval(0.90)
         assert within is not None
         return [
-            f"The 90 % interval [{within.low:+.4f}, {within.high:+.4f}] "
-            f"lies within the margin of {in_words}."
+            f"The 90 % interval [{within.low:+.4f}, {within.high:+.4f}] lies within {in_words}."
         ]
-    half_width = _interval(contrast).half_width
-    seeds = seeds_needed(contrast.differences, margin_nats)
+    is_decided_alone = _decide(contrast, margin, margin_nats, None)[0] != kind
+    plan = plan_in_words(contrast.differences, margin_nats, in_words, is_decided_alone)
+    return [f"{plan[0].upper()}{plan[1:]}"]
+
+
+def plan_in_words(
+    differences: Sequence[float], target: float, in_words: str, is_decided_alone: bool
+) -> str:
+    """Say how many seeds would bring the half-width of the interval to a target.
+
+    Args:
+        differences: Arm - baseline by seed, two or more.
+        target: The half-width to come to, above zero.
+        in_words: The target as the sentence names it.
+        is_decided_alone: Whether the differences decide as long as no p is adjusted.
+    """
+    half_width = paired_t_interval(differences).half_width
+    seeds = seeds_needed(differences, target)
+    if seeds <= len(differences):
+        what_then = "the difference lies at the edge, and more seeds may not settle it."
+        if is_decided_alone:
+            what_then = (
+                "what is open is due to the p adjusted by Holm, and more seeds may close it."
+            )
+        return (
+            f"the half-width of the interval ({half_width:.4f}) is within {in_words} already: "
+            f"{what_then}"
+        )
     basis = "by the upper 80 % bound of the spread"
+    many = f"{seeds:,} seeds in all"
     if seeds > MOST_SEEDS_NAMED:
         many = f"more than {MOST_SEEDS_NAMED:,} seeds"
-    elif seeds <= len(contrast.seeds):
-        return [
-            f"The half-width of the interval ({half_width:.4f}) is within the margin of "
-            f"{in_words} already: the difference lies at the margin's edge, "
-            "and more seeds may not settle it."
-        ]
-    else:
-        many = f"{seeds:,} seeds in all"
-    return [
-        f"To bring the half-width ({half_width:.4f}) to the margin of {in_words} "
-        f"would take {many}, {basis}."
-    ]
+    if half_width <= target:
+        return (
+            f"the half-width of the interval ({half_width:.4f}) is within {in_words} already; that "
+            f"it stays there would take {many}, {basis}."
+        )
+    return f"to bring the half-width ({half_width:.4f}) to {in_words} would take {many}, {basis}."
 
 
 def _what_is_missing(contrast: Contrast) -> list[str]:

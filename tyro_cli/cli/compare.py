@@ -151,7 +151,7 @@ def _runs(
     if len(loaded) == 1 or table is not None:
         return compared, ()
     by = check_metric(metric or "nats_per_word")
-    return compared, (side_by_side(loaded, by, force=force),)
+    return compared, (side_by_side(loaded, by, baseline, force=force),)
 
 
 def _print(

@@ -31,7 +31,8 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="The page; by default report.html in the folder. Pictures go to plots/ beside it.",
+            help="The page; by default report.html in the folder. Pictures go to plots/ beside it, "
+            "those of FILE.html to FILE-plots/.",
             show_default=False,
         ),
     ] = None,
@@ -49,7 +50,7 @@ def report(
     if output is not None:
         _check_output(output, folders)
     from tyro_cli.reporting.drawing import renderer
-    from tyro_cli.reporting.folders import write_report
+    from tyro_cli.reporting.folders import pictures_of, write_report
 
     renderer()  # before any work is done
     written = []
@@ -60,7 +61,7 @@ def report(
         )
         if not as_json:
             charts = sum(one.suffix == ".svg" for one in pictures)
-            print_line(f"wrote {page} and {charts} charts in {page.parent / 'plots'}")
+            print_line(f"wrote {page} and {charts} charts in {pictures_of(page)}")
     if as_json:
         print_json(written[0] if len(written) == 1 else written)
 

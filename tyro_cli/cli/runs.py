@@ -222,7 +222,7 @@ def _size_and_age(summary: dict[str, Any]) -> tuple[str, str]:
 def _show_study(folder: Path, *, as_json: bool) -> None:
     """Show what a study varies, and for every point where its cells lie and how far they are."""
     from tyro_cli.analysis.studies import load_study_records
-    from tyro_cli.config.grid import level_text
+    from tyro_cli.config.grid import level_text, levels_in_words
     from tyro_cli.storage.files import read_json
 
     study = load_study_records(folder)
@@ -251,7 +251,7 @@ def _show_study(folder: Path, *, as_json: bool) -> None:
     print_line(f"seeds: {_in_words(study.manifest.seeds)}")
     print_line(f"family: {study.manifest.family}")
     for point in points:
-        where = ", ".join(f"{name} {level_text(point['levels'][name])}" for name in study.factors)
+        where = levels_in_words({name: point["levels"][name] for name in study.factors})
         cells = ", ".join(f"{number} {status}" for status, number in point["cells"].items())
         print_line(f"point {where}: {folder.parent / point['run']}, {cells or 'not there yet'}")
     for where, text in summary["verdicts"].items():

@@ -58,6 +58,13 @@ def level_text(level: Any) -> str:
     return level if isinstance(level, str) else json.dumps(level, ensure_ascii=False)
 
 
+def levels_in_words(levels: Mapping[str, Any], *without: str) -> str:
+    """Return a point in words, `vocabulary 512, data 0.1`, leaving out some factors."""
+    return ", ".join(
+        f"{name} {level_text(level)}" for name, level in levels.items() if name not in without
+    )
+
+
 def grid_points(
     root: Node,
     base_path: Path,

@@ -18,7 +18,7 @@ from typing import Any
 from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import StudyManifest
-from tyro_cli.config.grid import Point, level_text
+from tyro_cli.config.grid import Point, levels_in_words
 from tyro_cli.config.studies import SECTIONS, LoadedStudy
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.claims import claim_record
@@ -102,13 +102,13 @@ def plan_study(
             )
         except UsageError as error:
             raise type(error)(
-                f"{error.message}\n  (the point {_where(point)})", error.remedy
+                f"{error.message}\n  (the point {levels_in_words(point.levels)})", error.remedy
             ) from None
         other = by_run.setdefault(start.plan.run_id, point)
         if other is not point:
             raise ConfigurationError(
-                f"{loaded.path}: the points {_where(other)} and {_where(point)} are one and "
-                "the same experiment",
+                f"{loaded.path}: the points {levels_in_words(other.levels)} and "
+                f"{levels_in_words(point.levels)} are one and the same experiment",
                 "take one of the levels out",
             )
         starts.append(start)
@@ -116,10 +116,6 @@ def plan_study(
     folder = inside(out, f"{loaded.study.name}-{study_id[:8]}")
     cells = study_cells(loaded, starts)
     return StudyPlan(loaded, study_id, folder, tuple(starts), cells, claim)
-
-
-def _where(point: Point) -> str:
-    return ", ".join(f"{name} {level_text(level)}" for name, level in point.levels.items())
 
 
 def study_cells(loaded: LoadedStudy, starts: Sequence[Start]) -> tuple[StudyCell, ...]:

@@ -17,7 +17,6 @@ from tyro_cli.analysis.claim_tables import (
     findings_table,
     measure_in_words,
     outcome_in_words,
-    plan_in_words,
 )
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult, Plan
 from tyro_cli.analysis.instrument import instrument_table
@@ -95,7 +94,7 @@ def _card(one: ClaimResult) -> VerdictCard:
         swatch=None,
         facts=tuple(_fact(group) for group in groups if group.means),
         points=tuple(
-            (f"{each.finding.name}, {each.where}:", _plan(each.plan, each))
+            (f"{each.finding.name}, {each.where}:", _plan(each.plan))
             for each in one.findings
             if each.plan is not None
         ),
@@ -119,10 +118,10 @@ def _shown(number: float) -> str:
     return f"{number:+,d}" if isinstance(number, int) else f"{number:+.4f}"
 
 
-def _plan(plan: Plan, one: FindingResult) -> str:
+def _plan(plan: Plan) -> str:
     """Say what would settle an open finding, with the hours of this machine."""
     hours = "" if plan.hours is None else f" About {plan.hours:.1f} more hours of cells."
-    return f"{plan_in_words(one)}{hours}"
+    return f"{plan.sentence}{hours}"
 
 
 def _section(one: ClaimResult) -> Section:

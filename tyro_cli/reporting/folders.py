@@ -1,7 +1,7 @@
 """From a folder to its report: reads the records of a run, a study or claims and writes the page.
 
-Invariant: files are replaced whole, the page last, so that a page never stands beside pictures of
-other records. Pictures of charts that are no longer drawn are removed, by the names we give.
+Invariant: files are replaced whole, the page last, and pages of different names in one folder have
+pictures of their own.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.studies import is_study, load_study_records, studies_in
-from tyro_cli.errors import RunFolderError
+from tyro_cli.errors import RunFolderError, UsageError
 from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.page import MAX_PAGE_BYTES, Report, build_report
 from tyro_cli.reporting.run_page import run_page
@@ -18,6 +18,11 @@ from tyro_cli.storage.files import write_bytes, write_text
 
 PICTURES = "plots"
 PAGE = "report.html"
+
+
+def pictures_of(page: Path) -> Path:
+    """Return the folder for the pictures of a page."""
+    return page.parent / (PICTURES if page.name == PAGE else f"{page.stem}-{PICTURES}")
 
 
 def write_report(
@@ -34,7 +39,8 @@ def write_report(
         The page and the pictures that were written.
 
     Raises:
-        UsageError: The folder holds neither, or vl-convert is not installed.
+        UsageError: `force` is set for claims, or vl-convert is not installed.
+        RunFolderError: The folder holds neither, or numbers have different signatures.
         DamagedRecord: A record does not say what it must.
         NothingMatched: No cell is finished.
         StorageError: A file cannot be written.
@@ -43,7 +49,7 @@ def write_report(
     page = output if output is not None else folder / PAGE
     pictures = []
     for name, content in report.pictures.items():
-        path = page.parent / PICTURES / name
+        path = pictures_of(page) / name
         write_bytes(path, content)
         pictures.append(path)
     write_text(page, report.html)
@@ -63,6 +69,11 @@ def read_report(folder: Path, *, force: bool = False) -> Report:
             return report
         return build_report(study_page(study, force=force, with_points=False))
     if claims := claim_results(studies_in(folder)):
+        if force:
+            raise UsageError(
+                f"{folder} holds studies that make claims, and claims are decided without --force",
+                "leave --force out; it is for the page of one run or study",
+            )
         return build_report(claims_page(claims, folder.name))
     if not (folder / "manifest.json").is_file():
         raise RunFolderError(

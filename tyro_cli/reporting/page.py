@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from tyro_cli.analysis.columns import Table
-from tyro_cli.analysis.rendering import TEXT_KINDS, cell_text
+from tyro_cli.analysis.rendering import TEXT_KINDS, cell_text, code_parts
 from tyro_cli.reporting import palette
 from tyro_cli.reporting.contents import Page
 from tyro_cli.reporting.drawing import draw_png, draw_svg, inline_svg, specification_text
@@ -120,16 +120,8 @@ def shown_columns(table: Table) -> tuple[int, ...]:
 
 
 def is_prose(table: Table) -> bool:
-    """Say whether a table holds text only, such as signatures, which must wrap anywhere."""
+    """Say whether a table holds text only, such as versions, which must wrap anywhere."""
     return all(column.kind in TEXT_KINDS for column in table.columns[2:])
-
-
-def code_parts(note: str) -> list[tuple[str, bool]]:
-    """Split a note of a table into (text, whether it stood between backticks)."""
-    parts = note.split("`")
-    if len(parts) % 2 == 0:
-        return [(note, False)]
-    return [(part, index % 2 == 1) for index, part in enumerate(parts) if part]
 
 
 def _inline(chart: Chart, size: str, svg: str) -> str:

@@ -2,8 +2,9 @@
 
 Invariant: charts are drawn in the light colours, each of them a distinct string, so that a style
 sheet can give every one its dark twin without drawing anything again. Arms keep their colour and
-their shape in every chart. The eight arm colours are Okabe and Ito's order of hues, told apart with
-every common kind of colour blindness; shapes tell the arms apart in print.
+their shape in every chart. The arm colours are Okabe and Ito's order of hues, told apart with every
+common kind of colour blindness; shapes tell the arms apart in print, and the seventh arm from the
+first.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def arm_colour(position: int) -> Colour:
 
 def arm_shape(position: int) -> str:
     """Return the Vega name of the arm's mark."""
-    return SHAPES[position % len(SHAPES)]
+    return SHAPES[(position + position // len(ARMS)) % len(SHAPES)]
 
 
 def chart_style() -> str:

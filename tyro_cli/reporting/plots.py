@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tyro_cli.analysis.columns import Table
+from tyro_cli.analysis.rendering import on_one_line
 from tyro_cli.reporting.palette import GRID, INK, MUTED, RULE, Colour
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -141,9 +142,9 @@ class Plot:
             mark["strokeDash"] = list(dash)
         self._add(mark, values, detail={"field": "series", "type": "nominal"})
 
-    def band(self, values: Values, colour: Colour, *, opacity: float = 0.16) -> None:
+    def band(self, values: Values, colour: Colour) -> None:
         """Fill what lies between `y` and `y2` along x."""
-        self._add({"type": "area", "fill": colour.light, "fillOpacity": opacity}, values)
+        self._add({"type": "area", "fill": colour.light, "fillOpacity": 0.16}, values)
 
     def rules(
         self,
@@ -152,7 +153,6 @@ class Plot:
         *,
         width: float = 1.0,
         opacity: float = 1.0,
-        dash: Sequence[int] = (),
     ) -> None:
         """Draw straight lines from (x, y) to (x2, y2)."""
         mark: Specification = {
@@ -161,8 +161,6 @@ class Plot:
             "strokeWidth": width,
             "strokeOpacity": opacity,
         }
-        if dash:
-            mark["strokeDash"] = list(dash)
         self._add(mark, values)
 
     def boxes(self, values: Values, colour: Colour) -> None:
@@ -197,11 +195,10 @@ class Plot:
         colour: Colour = INK,
         *,
         align: Align = "left",
-        baseline: Literal["top", "middle", "bottom"] = "middle",
+        baseline: Literal["top", "middle"] = "middle",
         dx: float = 0,
         dy: float = 0,
         bold: bool = False,
-        size: int = TEXT_SIZE,
     ) -> None:
         """Write the `text` of each row at (x, y)."""
         mark: Specification = {
@@ -211,7 +208,7 @@ class Plot:
             "baseline": baseline,
             "dx": dx,
             "dy": dy,
-            "fontSize": size,
+            "fontSize": TEXT_SIZE,
         }
         if bold:
             mark["fontWeight"] = 600
@@ -240,7 +237,7 @@ class Plot:
         if not values:
             return
         values = [
-            {key: one_line(one) if isinstance(one, str) else one for key, one in row.items()}
+            {key: on_one_line(one) if isinstance(one, str) else one for key, one in row.items()}
             for row in values
         ]
         described = any("tip" in row for row in values)
@@ -363,12 +360,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return moved
 
 
-def one_line(text: str) -> str:
-    """Replace line ends and control characters, which a picture cannot hold."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def shortened(text: str, most: int) -> str:
     """Return text for a label: on one line, and cut with an ellipsis past so many characters."""
-    line = one_line(text)
+    line = on_one_line(text)
     return line if len(line) <= most else f"{line[: most - 1]}…"

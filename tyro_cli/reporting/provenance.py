@@ -6,14 +6,14 @@ is missing is left out.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.formats import Split
 from tyro_cli.analysis.perplexity_tables import SCORE_COLUMNS, SPLITS
-from tyro_cli.analysis.records import RunRecords
+from tyro_cli.analysis.records import RunRecords, flattened
 from tyro_cli.reporting.contents import Block, CodeBlock, Section, TableBlock
 from tyro_cli.reporting.views import RunView
 from tyro_cli.storage.files import read_json
@@ -29,7 +29,7 @@ PARTS = ("created", "device", "precision", "threads", "hardware", "versions", "g
 def configuration_section(view: RunView) -> Section:
     """Return the settings of every arm, with those that differ marked, and the experiment file."""
     settings = {
-        arm.name: dict(flattened(view.run.manifest.arms[arm.name].settings)) for arm in view.arms
+        arm.name: dict(_in_words(view.run.manifest.arms[arm.name].settings)) for arm in view.arms
     }
     paths = list(dict.fromkeys(path for one in settings.values() for path in one))
     differing = [path for path in paths if len({one.get(path) for one in settings.values()}) > 1]
@@ -51,7 +51,7 @@ def configuration_section(view: RunView) -> Section:
         tuple(rows),
     )
     blocks: list[Block] = [TableBlock(table, frozenset(range(len(differing))), folded=True)]
-    text = _text_of(view.run.folder / "experiment.yaml")
+    text = text_of(view.run.folder / "experiment.yaml")
     if text is not None:
         blocks.append(CodeBlock("experiment.yaml", text, folded=True))
     return Section("configuration", "Configuration", tuple(blocks))
@@ -59,7 +59,7 @@ def configuration_section(view: RunView) -> Section:
 
 def provenance_section(run: RunRecords) -> Section:
     """Return signatures, versions, hardware and data of a run, and the commands that repeat it."""
-    manifest = _manifest(run.folder)
+    manifest = read_raw_manifest(run.folder)
     name = folder_name(run.folder)
     commands = [
         *recorded_command(manifest),
@@ -109,7 +109,7 @@ def provenance_table(run: RunRecords, manifest: Mapping[str, Any]) -> Table:
     pairs = [("run", run.manifest.run_id)]
     for part in PARTS:
         if manifest.get(part) is not None:
-            pairs += flattened({part: manifest[part]})
+            pairs += _in_words({part: manifest[part]})
     rows: list[Row] = [{"what": what, "value": value} for what, value in pairs[:MOST_ROWS]]
     return Table(
         "provenance",
@@ -127,14 +127,9 @@ def recorded_command(manifest: Mapping[str, Any]) -> list[str]:
     return [shlex.join(command)]
 
 
-def flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted path, value in words) of every value in nested mappings."""
-    for key, one in value.items():
-        path = f"{prefix}{key}"
-        if isinstance(one, Mapping) and one:
-            yield from flattened(one, f"{path}.")
-        else:
-            yield path, "not set" if one is None else str(one)
+def _in_words(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (dotted path, value in words) of every value in nested mappings."""
+    return [(path, "not set" if one is None else str(one)) for path, one in flattened(value)]
 
 
 def folder_name(folder: Path) -> str:
@@ -144,20 +139,12 @@ def folder_name(folder: Path) -> str:
 
 def read_raw_manifest(folder: Path) -> Mapping[str, Any]:
     """Return the manifest with the parts that no record class reads; it was checked before."""
-    return _manifest(folder)
-
-
-def study_text(folder: Path) -> str | None:
-    """Return the file that a study was declared in, or None where it is too long to show."""
-    return _text_of(folder / "study.yaml")
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
     content = read_json(folder / "manifest.json")
     return content if isinstance(content, dict) else {}
 
 
-def _text_of(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
+    """Return a file as text, or None where it is not there or too long to show."""
     with storage_errors(path, "read"):
         if not path.is_file() or path.stat().st_size > MOST_FILE_BYTES:
             return None

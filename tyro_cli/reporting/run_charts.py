@@ -20,7 +20,7 @@ from tyro_cli.reporting.plots import (
     domain,
     spread,
 )
-from tyro_cli.reporting.views import RunView
+from tyro_cli.reporting.views import RunView, arm_values, on_test
 
 LABEL_GAP = 15
 MOST_SEED_LABELS = 8
@@ -29,12 +29,7 @@ MOST_SEED_LABELS = 8
 def seed_chart(view: RunView) -> Chart | None:
     """Draw each seed as a line from the baseline to the other arms, and their mean."""
     by_arm = {
-        arm.name: dict(
-            view.values(
-                arm.name, lambda result: getattr(result.scores("test", "best"), view.metric)
-            )
-        )
-        for arm in view.arms
+        arm.name: dict(arm_values(view.run, arm.name, on_test(view.metric))) for arm in view.arms
     }
     everything = [value for values in by_arm.values() for value in values.values()]
     if not everything or len(view.arms) < 2:
@@ -43,7 +38,7 @@ def seed_chart(view: RunView) -> Chart | None:
     complete = [seed for seed in seeds if all(seed in values for values in by_arm.values())]
     means = (
         [fmean(by_arm[arm.name][seed] for seed in complete) for arm in view.arms]
-        if (complete)
+        if complete
         else []
     )
     last = len(view.arms) - 1
@@ -144,8 +139,7 @@ def _end_labels(plot: Plot, x: float, labels: Sequence[tuple[float, str, bool]])
 def size_chart(view: RunView) -> Chart | None:
     """Draw bits per byte against the number of parameters."""
     points = {
-        arm.name: view.values(arm.name, lambda result: result.scores("test", "best").bits_per_byte)
-        for arm in view.arms
+        arm.name: arm_values(view.run, arm.name, on_test("bits_per_byte")) for arm in view.arms
     }
     everything = [value for values in points.values() for _, value in values]
     if not everything:

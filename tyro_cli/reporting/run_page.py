@@ -8,16 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tyro_cli.analysis.columns import Table
 from tyro_cli.analysis.contrasts import Contrast, contrast
-from tyro_cli.analysis.perplexity_tables import status_in_words
+from tyro_cli.analysis.perplexity_tables import perplexity_table, status_in_words
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import TunedVerdict, tuned_verdicts
 from tyro_cli.analysis.tables import (
-    Table,
     contrast_table,
     parameter_table,
     performance_table,
-    perplexity_table,
     search_tables,
 )
 from tyro_cli.analysis.translation_tables import (
@@ -114,7 +113,7 @@ def run_page(run: RunRecords, *, force: bool = False) -> Page:
         kind="run",
         title=run.manifest.name,
         subtitle=_subtitle(run),
-        cards=verdict_cards(view, verdicts),
+        cards=verdict_cards(view, verdicts, force=force),
         notices=cell_notices(run),
         arms=tuple((arm.name, swatch(arm.colour)) for arm in view.arms),
         sections=sections,
@@ -125,7 +124,7 @@ def _translation_section(run: RunRecords, *, force: bool) -> tuple[Section, ...]
     """Return how good translations are, and what their two languages share, where there are any."""
     if not run.translates:
         return ()
-    quality = quality_table(run)
+    quality = quality_table(run, force=force)
     blocks = (
         TableBlock(quality, mean_rows(quality)),
         TableBlock(quality_contrast_table(run, force=force)),
@@ -149,11 +148,15 @@ def _search_section(view: RunView, *, force: bool) -> tuple[Section, ...]:
     return (Section("search", "Each arm at its best", blocks),)
 
 
-def verdict_cards(view: RunView, verdicts: dict[str, Verdict]) -> tuple[VerdictCard, ...]:
+def verdict_cards(
+    view: RunView, verdicts: dict[str, Verdict], *, force: bool
+) -> tuple[VerdictCard, ...]:
     """Return the verdict on every arm with the numbers to see first."""
     colours = {arm.name: arm.colour for arm in view.arms}
     run = view.run
-    tuned = tuned_verdicts(run, run.manifest.baseline) if run.search is not None else {}
+    tuned = {}
+    if run.search is not None:
+        tuned = tuned_verdicts(run, run.manifest.baseline, force=force)
     cards = []
     for one in view.contrasts:
         verdict = verdicts[one.arm]
@@ -265,7 +268,7 @@ def _bars(view: RunView) -> list[Bar]:
 
 
 def _gap_rows(view: RunView) -> list[GapRow]:
-    return [GapRow(arm.name, arm.colour, tuple(view.finished(arm.name))) for arm in view.arms]
+    return [GapRow(arm.name, arm.colour, view.run.done(arm.name)) for arm in view.arms]
 
 
 def chart_blocks(*charts: Chart | None) -> Sequence[Block]:
@@ -296,7 +299,7 @@ def _subtitle(run: RunRecords) -> str:
     corpus = data.get("corpus") if isinstance(data, dict) else None
     parts = [
         folder_name(run.folder),
-        f"{len(run.arms)} arms",
+        f"{len(run.arms)} arm{'s' if len(run.arms) != 1 else ''}",
         f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}",
         *([f"corpus {corpus}"] if isinstance(corpus, str) else []),
         f"vocabulary {manifest.vocab_size:,}",

@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from tyro_cli.analysis.columns import Column, Row, Table
-from tyro_cli.analysis.contrasts import METRICS
 from tyro_cli.analysis.excess import excess_nats
 from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
 from tyro_cli.analysis.studies import PointRun, StudyRecords, source_factors
-from tyro_cli.config.grid import level_text
+from tyro_cli.config.grid import level_text, levels_in_words
 from tyro_cli.reporting.factor_chart import LABEL_GAP, FactorLine, LevelValues, factor_chart
 from tyro_cli.reporting.palette import MUTED, RULE
 from tyro_cli.reporting.plots import (
@@ -30,7 +29,7 @@ from tyro_cli.reporting.plots import (
     shortened,
     spread,
 )
-from tyro_cli.reporting.views import LABEL_CHARACTERS, METRIC_UNITS, ArmView
+from tyro_cli.reporting.views import LABEL_CHARACTERS, METRIC_UNITS, ArmView, arm_values, on_test
 
 MOST_POINT_LABELS = 8
 PREFERRED: tuple[Metric, ...] = ("bits_per_byte", "nats_per_word", "nats_per_token")
@@ -39,12 +38,7 @@ PREFERRED: tuple[Metric, ...] = ("bits_per_byte", "nats_per_word", "nats_per_tok
 
 def comparable_metric(study: StudyRecords, *, force: bool = False) -> Metric | None:
     """Return the metric whose numbers may stand beside each other, or None."""
-    assert set(PREFERRED) <= set(METRICS)
-    results = {
-        f"{levels_in_words(point)} {result.arm} seed {result.seed}": result
-        for point in study.points
-        for result in point.run.results()
-    }
+    results = study.labelled()
     for metric in PREFERRED:
         known = all(
             getattr(result.scores("test", "best"), metric) is not None
@@ -54,30 +48,6 @@ def comparable_metric(study: StudyRecords, *, force: bool = False) -> Metric | N
         if results and known and (force or not mixed):
             return metric
     return None
-
-
-def levels_in_words(point: PointRun, *without: str) -> str:
-    """Return the levels of a point, `vocabulary 512, data 0.1`, leaving out some factors."""
-    return ", ".join(
-        f"{name} {level_text(level)}" for name, level in point.levels.items() if name not in without
-    )
-
-
-def arm_values(
-    point: PointRun, arm: str, value: Callable[[CellResult], float | None]
-) -> tuple[tuple[int, float], ...]:
-    """Return (seed, value) of every cell of an arm that is done and has the value."""
-    found = (
-        (cell.seed, value(cell.result))
-        for cell in point.run.cells_of(arm)
-        if cell.status == "done" and cell.result is not None
-    )
-    return tuple((seed, one) for seed, one in found if one is not None)
-
-
-def on_test(metric: Metric) -> Callable[[CellResult], float | None]:
-    """Return what reads a metric on test at the best-valid checkpoint."""
-    return lambda result: getattr(result.scores("test", "best"), metric)
 
 
 def along(
@@ -92,7 +62,7 @@ def along(
     found = [
         LevelValues(levels.index(point.levels[factor]), values)
         for point in points
-        if (values := arm_values(point, arm.name, value))
+        if (values := arm_values(point.run, arm.name, value))
     ]
     return tuple(sorted(found, key=lambda one: one.level))
 
@@ -103,7 +73,7 @@ def factor_charts(study: StudyRecords, arms: Sequence[ArmView], metric: Metric) 
     for number, (factor, record) in enumerate(study.factors.items(), start=1):
         by_elsewhere: dict[str, list[PointRun]] = {}
         for point in study.points:
-            by_elsewhere.setdefault(levels_in_words(point, factor), []).append(point)
+            by_elsewhere.setdefault(levels_in_words(point.levels, factor), []).append(point)
         several: dict[str, list[FactorLine]] = {}
         for elsewhere, points in by_elsewhere.items():
             lines = [
@@ -148,7 +118,7 @@ def excess_charts(
         levels = study.factors[factor].levels
         by_elsewhere: dict[str, dict[tuple[str, ...], list[PointRun]]] = {}
         for point in study.points:
-            elsewhere = levels_in_words(point, factor, *others)
+            elsewhere = levels_in_words(point.levels, factor, *others)
             other = tuple(level_text(point.levels[one]) for one in others)
             by_elsewhere.setdefault(elsewhere, {}).setdefault(other, []).append(point)
         for elsewhere, by_other in by_elsewhere.items():
@@ -157,7 +127,7 @@ def excess_charts(
                     arm,
                     along(study, factor, points, arm, excess_nats),
                     label=_label(arm, other),
-                    elsewhere=levels_in_words(points[0], *sources),
+                    elsewhere=levels_in_words(points[0].levels, *sources),
                     dash=dash,
                 )
                 for arm in arms
@@ -193,7 +163,7 @@ def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metri
     unit = METRIC_UNITS[metric]
     placed: list[tuple[PointRun, ArmView, int, float]] = []
     for point, arm in itertools.product(study.points, arms):
-        values = arm_values(point, arm.name, on_test(metric))
+        values = arm_values(point.run, arm.name, on_test(metric))
         if values:
             total = point.run.manifest.arms[arm.name].ledger.total
             placed.append((point, arm, total, fmean(value for _, value in values)))
@@ -210,7 +180,7 @@ def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metri
             Scale(low, high, f"test {unit}"),
         )
         joined: Values = [
-            {"x": total, "y": mean, "series": levels_in_words(point)}
+            {"x": total, "y": mean, "series": levels_in_words(point.levels)}
             for point, _, total, mean in placed
         ]
         plot.lines(joined, RULE, width=1.25)
@@ -230,7 +200,7 @@ def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metri
         return plot.build()
 
     rows: list[Row] = [
-        {"point": levels_in_words(point), "arm": arm.name, "parameters": total, "mean": mean}
+        {"point": levels_in_words(point.levels), "arm": arm.name, "parameters": total, "mean": mean}
         for point, arm, total, mean in placed
     ]
     return Chart(
@@ -260,7 +230,7 @@ def study_size_chart(study: StudyRecords, arms: Sequence[ArmView], metric: Metri
 
 
 def _point_in_words(point: PointRun, arm: ArmView, total: int, mean: float, unit: str) -> str:
-    return f"{levels_in_words(point)}, {arm.name}: {mean:.4f} {unit}, {total:,} parameters"
+    return f"{levels_in_words(point.levels)}, {arm.name}: {mean:.4f} {unit}, {total:,} parameters"
 
 
 def _label_points(

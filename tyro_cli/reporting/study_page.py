@@ -32,7 +32,7 @@ from tyro_cli.analysis.study_tables import (
 from tyro_cli.analysis.study_translation_tables import study_translation_tables
 from tyro_cli.analysis.tables import parameter_table
 from tyro_cli.analysis.verdicts import margin_in_words
-from tyro_cli.config.grid import level_text
+from tyro_cli.config.grid import level_text, levels_in_words
 from tyro_cli.errors import NothingMatched
 from tyro_cli.reporting.bars import Bar, parameter_chart
 from tyro_cli.reporting.contents import (
@@ -58,7 +58,7 @@ from tyro_cli.reporting.provenance import (
     read_raw_manifest,
     recorded_command,
     signature_table,
-    study_text,
+    text_of,
 )
 from tyro_cli.reporting.run_charts import seed_chart
 from tyro_cli.reporting.run_page import (
@@ -72,7 +72,6 @@ from tyro_cli.reporting.study_charts import (
     comparable_metric,
     excess_charts,
     factor_charts,
-    levels_in_words,
     study_size_chart,
 )
 from tyro_cli.reporting.views import METRIC_UNITS, ArmView, arm_views, run_view
@@ -146,7 +145,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
     ]
     if with_points:
         blocks = tuple(
-            _point_block(number, point.run, levels_in_words(point), force=force)
+            _point_block(number, point.run, levels_in_words(point.levels), force=force)
             for number, point in enumerate(study.points, start=1)
         )
         sections.append(Section("points", "Point by point", blocks))
@@ -165,7 +164,7 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
 def _cards(
     study: StudyRecords, arms: Sequence[ArmView], contrasts: Sequence[StudyContrast]
 ) -> tuple[VerdictCard, ...]:
-    """Return a card an arm: its verdicts counted, its sign_changes, and every point's sentence."""
+    """Return a card an arm: verdicts counted, changes of sign, and every point's sentence."""
     changes = sign_changes(study, contrasts)
     cards = []
     for arm in arms[1:]:
@@ -181,7 +180,7 @@ def _cards(
             VerdictCard(
                 title=f"{arm.name} against {study.manifest.baseline}",
                 text=text,
-                sentence=changes_in_words(said),
+                sentence=changes_in_words(said) if any(one.contrast.seeds for one in own) else "",
                 swatch=next((swatch(one.colour) for one in arms if one.name == winner), None),
                 facts=_facts(own),
                 points=tuple((f"{one.where}:", one.verdict.sentence) for one in own),
@@ -206,10 +205,11 @@ def changes_in_words(changes: Sequence[SignChange]) -> str:
 
 
 def _facts(contrasts: Sequence[StudyContrast]) -> tuple[Fact, ...]:
+    metrics = {one.contrast.metric for one in contrasts if one.contrast.mean is not None}
     means = [one.contrast.mean for one in contrasts if one.contrast.mean is not None]
-    if not means:
+    if len(metrics) != 1:  # differences in other units do not compare
         return ()
-    unit = METRIC_UNITS[contrasts[0].contrast.metric]
+    unit = METRIC_UNITS[metrics.pop()]
     lower = sum(mean < 0 for mean in means)
     seeds = sorted({len(one.contrast.seeds) for one in contrasts})
     return (
@@ -262,15 +262,7 @@ def _bars(study: StudyRecords, arms: Sequence[ArmView]) -> list[Bar]:
 
 def _gap_rows(study: StudyRecords, arms: Sequence[ArmView]) -> list[GapRow]:
     return [
-        GapRow(
-            f"{arm.name}, {levels_in_words(point)}",
-            arm.colour,
-            tuple(
-                cell.result
-                for cell in point.run.cells_of(arm.name)
-                if cell.status == "done" and cell.result is not None
-            ),
-        )
+        GapRow(f"{arm.name}, {levels_in_words(point.levels)}", arm.colour, point.run.done(arm.name))
         for point in study.points
         for arm in arms
     ]
@@ -302,7 +294,7 @@ def _point_block(number: int, run: RunRecords, title: str, *, force: bool) -> Bl
 
 def _notices(study: StudyRecords, *, with_points: bool) -> tuple[str, ...]:
     notices = [
-        f"{levels_in_words(point)}: {notice}"
+        f"{levels_in_words(point.levels)}: {notice}"
         for point in study.points
         for notice in cell_notices(point.run)
     ]
@@ -337,7 +329,7 @@ def _configuration(study: StudyRecords) -> Section:
         tuple(rows),
     )
     blocks: list[Block] = [TableBlock(table)]
-    text = study_text(study.folder)
+    text = text_of(study.folder / "study.yaml")
     if text is not None:
         blocks.append(CodeBlock("study.yaml", text, folded=True))
     return Section("configuration", "Configuration", tuple(blocks))
@@ -350,7 +342,7 @@ def _provenance(study: StudyRecords) -> Section:
     blocks: list[Block] = [CodeBlock("Commands that reproduce this page", "\n".join(commands))]
     for point in study.points:
         manifest = read_raw_manifest(point.run.folder)
-        title = f"{levels_in_words(point)}: {folder_name(point.run.folder)}"
+        title = f"{levels_in_words(point.levels)}: {folder_name(point.run.folder)}"
         tables = (signature_table(point.run), provenance_table(point.run, manifest))
         blocks.append(GroupBlock(title, tuple(TableBlock(table) for table in tables)))
     return Section("provenance", "Provenance", tuple(blocks))
@@ -361,7 +353,8 @@ def _subtitle(study: StudyRecords) -> str:
     return " · ".join(
         (
             folder_name(study.folder),
-            f"{len(manifest.points)} points along {' and '.join(study.factors)}",
+            f"{len(manifest.points)} point{'s' if len(manifest.points) != 1 else ''} along "
+            + " and ".join(study.factors),
             f"{len(manifest.arms)} arms",
             f"{len(manifest.seeds)} seed{'s' if len(manifest.seeds) != 1 else ''}",
         )

@@ -44,12 +44,24 @@ def arm_views(arms: tuple[str, ...], baseline: str) -> tuple[ArmView, ...]:
     )
 
 
+def on_test(metric: str) -> Callable[[CellResult], float | None]:
+    """Return what reads a metric on test at the best-valid checkpoint."""
+    return lambda result: getattr(result.scores("test", "best"), metric)
+
+
+def arm_values(
+    run: RunRecords, arm: str, value: Callable[[CellResult], float | None]
+) -> tuple[tuple[int, float], ...]:
+    """Return (seed, value) of every cell of an arm that is done and has the value."""
+    found = ((result.seed, value(result)) for result in run.done(arm))
+    return tuple((seed, one) for seed, one in found if one is not None)
+
+
 @dataclass(frozen=True)
 class RunView:
     """A run with what its charts share."""
 
     run: RunRecords
-    baseline: str
     arms: tuple[ArmView, ...]
     contrasts: tuple[Contrast, ...]
 
@@ -63,24 +75,6 @@ class RunView:
         """The unit of that metric, in words."""
         return METRIC_UNITS[self.metric]
 
-    def finished(self, arm: str) -> list[CellResult]:
-        """Return the results of an arm's cells that are done, by seed."""
-        return [
-            cell.result
-            for cell in self.run.cells_of(arm)
-            if cell.status == "done" and cell.result is not None
-        ]
-
-    def values(
-        self, arm: str, value: Callable[[CellResult], float | None]
-    ) -> list[tuple[int, float]]:
-        """Return (seed, value) of every cell that is done and has the value."""
-        return [
-            (result.seed, found)
-            for result in self.finished(arm)
-            if (found := value(result)) is not None
-        ]
-
 
 def run_view(run: RunRecords, *, force: bool = False) -> RunView:
     """Return the view of a run against its own baseline.
@@ -91,7 +85,6 @@ def run_view(run: RunRecords, *, force: bool = False) -> RunView:
     baseline = run.baseline()
     return RunView(
         run=run,
-        baseline=baseline,
         arms=arm_views(run.arms, baseline),
         contrasts=tuple(
             decisive_contrast(run, arm, baseline, force=force)
