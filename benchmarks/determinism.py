@@ -8,7 +8,6 @@ King James text and counts the different files.
 
 import hashlib
 import time
-from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -37,7 +36,7 @@ def main() -> None:
     """Print for each trainer how many different files it gave."""
     tokenizer = TokenizerConfig(kind="unigram", vocab_size=VOCAB_SIZE)
     data = DataConfig(corpus="kjv", tokenizer=tokenizer, context_length=128)
-    documents = split_documents(load_corpus(data, base_folder=Path.cwd()).texts["train"], "plain")
+    documents = split_documents(load_corpus(data).texts["train"], "plain")
     cases = {
         "library bpe": lambda: library("bpe", documents),
         "library unigram": lambda: library("unigram", documents),

@@ -18,7 +18,7 @@ def valid_nats(
     overrides = [f"training.budget.steps={steps}", f"evaluation.every_steps={steps}"]
     settings = next(iter(load_experiment(Path(config), overrides).arms.values())).settings
     configure_process("cpu", threads, settings.training.deterministic)
-    data = prepare_data(settings.data, base_folder=Path.cwd(), cache_folder=default_cache_folder())
+    data = prepare_data(settings.data, cache_folder=default_cache_folder())
     start()
     events: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

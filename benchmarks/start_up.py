@@ -33,9 +33,7 @@ def first_step_of_worker(
 ) -> float:
     """Return seconds from starting a worker to its first update, its data already prepared."""
     settings = next(iter(load_experiment(Path(config), overrides).arms.values())).settings
-    prepared = prepare_data(
-        settings.data, base_folder=Path.cwd(), cache_folder=default_cache_folder()
-    )
+    prepared = prepare_data(settings.data, cache_folder=default_cache_folder())
     start()
     with tempfile.TemporaryDirectory() as folder:
         spec = CellSpec(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -21,9 +20,9 @@ def tokenize(start: Start, seconds: float, *, corpus: str, vocab_size: int, prog
         tokenizer=TokenizerConfig(kind="bpe", vocab_size=vocab_size),
         context_length=8,
     )
-    prepared = prepare_data(data, base_folder=Path.cwd(), cache_folder=default_cache_folder())
+    prepared = prepare_data(data, cache_folder=default_cache_folder())
     tokenizer = load_tokenizer(prepared.tokenizer_path)
-    text = load_corpus(data, base_folder=Path.cwd()).texts["train"]
+    text = load_corpus(data).texts["train"]
     documents = split_documents(text, "plain")
 
     def ours() -> int:

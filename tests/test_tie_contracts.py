@@ -148,7 +148,7 @@ def test_shared_initial_parameters_are_bit_equal(family: str) -> None:
 def test_the_first_batches_of_two_arms_are_equal(tmp_path: Path) -> None:
     hashes = []
     for tying in ("none", "in-out"):
-        trained = Trainer(tiny.context(tmp_path / tying, tying=tying)).run()
+        trained = tiny.trained(tmp_path / tying, tying=tying)
         hashes.append([row[2] for row in trained.progress.evaluations])
     assert hashes[0] == hashes[1] and len(set(hashes[0])) == 3
     tokens = tiny.split(2000, 1).tokens

@@ -8,7 +8,7 @@ import numpy as np
 from tyro_cli.config.schema import ModelConfig, Settings
 from tyro_cli.data.prepared import PreparedData, TokenSplit
 from tyro_cli.models.language_model import LanguageModel, build_model
-from tyro_cli.training.loop import CellContext
+from tyro_cli.training.loop import CellContext, Trainer
 
 V, D, T = 61, 16, 8
 
@@ -106,3 +106,10 @@ def context(folder: Path, seed: int = 0, **model: Any) -> CellContext:
         warn=lambda text: None,
         report=lambda event: None,
     )
+
+
+def trained(folder: Path, seed: int = 0, **model: Any) -> Trainer:
+    """Return the trainer of a tiny cell that was trained to its end."""
+    trainer = Trainer(context(folder, seed, **model))
+    trainer.run()
+    return trainer

@@ -1,6 +1,7 @@
 """Help is an interface: its text is fixed, every word has help, and every command is documented."""
 
 import re
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -88,4 +89,7 @@ def test_the_command_prints_and_writes_the_schema_of_the_docs(
     text = (repository / "docs" / name).read_text(encoding="utf-8")
     assert wtie("schema", *words).stdout == text
     assert wtie("schema", *words, "--out", "schema.json").stdout == "wrote schema.json\n"
+    slip = wtie("schema", *words, "--out", "wtie.yaml")
+    assert (slip.exit_code, "no name of a JSON Schema" in slip.stderr) == (2, True)
+    assert not Path("wtie.yaml").exists()
     assert (in_empty_folder / "schema.json").read_text(encoding="utf-8") == text

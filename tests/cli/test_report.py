@@ -69,7 +69,8 @@ def test_without_records_of_training_the_page_says_so(wtie, run):
             "--output missing/page.html: there is no folder missing",
             "mkdir -p missing",
         ),
-        (["runs/tiny-0123abcd", "-o", "runs"], "--output runs is no name of a page", "runs.html"),
+        (["runs/tiny-0123abcd", "-o", "runs"], "--output runs is a folder", "runs/report.html"),
+        (["runs/tiny-0123abcd", "-o", "."], "--output . is a folder", "report.html"),
         (
             ["runs/tiny-0123abcd", "-o", "runs/tiny-0123abcd/manifest.json"],
             "--output runs/tiny-0123abcd/manifest.json is no name of a page",

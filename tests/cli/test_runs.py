@@ -11,6 +11,7 @@ import pytest
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
 from tests.analysis.fake_studies import make_study
 from tests.folders import snapshot
+from tyro_cli.cli.options import folder_bytes
 from tyro_cli.cli.run_folders import age_in_words
 from tyro_cli.storage.locks import owned
 
@@ -44,6 +45,32 @@ def test_ls_filters_by_name_state_and_tag(wtie, root):
     assert names(wtie, "--tag", "paper") == set()
     assert wtie("runs", "ls", "--tag", "paper").stdout == "runs holds no run that fits\n"
     assert wtie("runs", "ls", "--state", "odd").exit_code == 2
+
+
+def test_what_is_still_being_written_or_removed_is_no_run(wtie, root):
+    shutil.copytree(root / "good-1", root / ".good-1.tmp-0123abcd")
+    assert names(wtie) == {"good-1", "half-2", "bad-3"}
+
+
+def test_what_vanishes_while_it_is_listed_is_not_there(wtie, root, monkeypatch):
+    """Checkpoints of a training beside us come and go."""
+
+    def gone(path, **options):
+        if str(path).endswith("result.json"):
+            raise FileNotFoundError(path)
+        return os_stat(path, **options)
+
+    os_stat = os.stat
+    monkeypatch.setattr(os, "stat", gone)
+    assert folder_bytes(root / "good-1") > 0
+
+
+def test_a_run_may_be_named_by_a_dot(wtie, root, monkeypatch):
+    monkeypatch.chdir(root / "good-1")
+    assert wtie("runs", "show", ".").stdout.startswith(f"run: {root.resolve() / 'good-1'}\n")
+    assert "good-1" in wtie("compare", ".", "--json").stdout
+    monkeypatch.chdir(root / "half-2" / "tied")
+    assert wtie("runs", "rm", "..", "--dry-run").exit_code == 0
 
 
 def test_a_damaged_run_has_its_state(wtie, root):

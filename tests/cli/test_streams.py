@@ -1,6 +1,8 @@
 """Streams: each with its own colour and width, and no text that can break one."""
 
 import io
+import json
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -55,6 +57,15 @@ def test_names_are_never_markup(capsys):
 def test_an_ascii_terminal_is_no_reason_to_fail():
     ascii_stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     assert streams.printable("naïve", ascii_stream) == "na\\xefve"
+
+
+@pytest.mark.parametrize("text", ["café", "\N{GRINNING FACE}", "\udce9"])
+def test_json_stays_json_whatever_the_stream_speaks(monkeypatch, text):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    streams.print_json({"name": text})
+    sys.stdout.flush()
+    assert json.loads(raw.getvalue()) == {"name": text}
 
 
 def test_json_is_one_document_without_nan(capsys):

@@ -41,17 +41,9 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_truncated_content_is_refused_even_without_hashing(path: Path) -> None:
+def test_truncated_content_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(DamagedRecord, match="18 bytes, the header says 20"):
-        open_array(path, verify=False)
-
-
-def test_changed_content_is_refused(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[3] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(DamagedRecord, match="sha256"):
         open_array(path)
 
 

@@ -20,8 +20,8 @@ from tyro_cli.errors import DataError
 TEXTS = {"train": "a \r\nb\tc\n\n", "valid": "\u00e9\u2028x", "test": "t\n"}
 
 
-def load(corpus: str | Path, base_folder: Path = Path(), **changes: Any) -> Corpus:
-    return load_corpus(data_config(corpus, **changes), base_folder=base_folder)
+def load(corpus: str | Path, **changes: Any) -> Corpus:
+    return load_corpus(data_config(corpus, **changes))
 
 
 def write_layout(folder: Path, layout: str, names: dict[str, str] | None = None) -> Path:
@@ -50,9 +50,28 @@ def test_validation_is_found_as_valid_and_stems_can_be_named(tmp_path: Path) -> 
     assert load(folder, splits={"train": "tr", "test": "te"}).texts == TEXTS
 
 
-def test_relative_folder_starts_at_the_base_folder(tmp_path: Path) -> None:
+def test_a_relative_folder_starts_at_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_layout(tmp_path / "here", "{stem}.txt")
-    assert load("here", tmp_path).texts == TEXTS
+    monkeypatch.chdir(tmp_path)
+    assert load("here").texts == TEXTS
+
+
+@pytest.mark.parametrize(("corpus", "what"), [("~nosuchuser/x", "home"), ("x" * 300, "too long")])
+def test_what_can_be_no_folder_is_told_as_one(corpus: str, what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        load(corpus)
+
+
+def test_a_folder_that_has_vanished_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DataError, match="No such file or directory"):
+        load("here")
 
 
 def test_hashes_depend_on_text_and_format_and_not_on_place(tmp_path: Path) -> None:
@@ -104,7 +123,7 @@ def test_invalid_utf8_names_the_file_and_the_byte(tmp_path: Path) -> None:
 def test_corpus_that_is_no_folder_says_what_would_be(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=what) as caught:
-        load(name, tmp_path)
+        load(tmp_path / name)
     assert "kjv" in caught.value.remedy
     assert "hf:OWNER/NAME" in caught.value.remedy
 

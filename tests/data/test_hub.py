@@ -26,7 +26,7 @@ COMMIT = "b08601e04326c79dfdd32d625aee71d232d685c3"
 
 def load(corpus: str, **changes: Any) -> dict[str, str]:
     config = data_config(corpus, format="wikitext", **changes)
-    return load_corpus(config, base_folder=Path()).texts
+    return load_corpus(config).texts
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ class TestReachable:
     ],
 )
 def test_names_are_read(text: str, expected: tuple[str | None, ...]) -> None:
-    name = parse_hub_name(text, Path())
+    name = parse_hub_name(text)
     assert (name.path, name.config, name.revision) == expected
     assert not name.is_local
 
@@ -207,12 +207,15 @@ def test_names_are_read(text: str, expected: tuple[str | None, ...]) -> None:
 @pytest.mark.parametrize("text", ["hf:", "hf:a/b/c", "hf:a b", "hf:a/b:", "hf:a/b@", "hf:a@b:c"])
 def test_names_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(DataError, match="does not name a dataset"):
-        parse_hub_name(text, Path())
+        parse_hub_name(text)
 
 
-def test_local_folders_are_told_by_how_they_start(tmp_path: Path) -> None:
+def test_local_folders_are_told_by_how_they_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a:b").mkdir()
-    assert parse_hub_name("hf:./a:b", tmp_path).config is None
-    assert parse_hub_name("hf:./a:b:c", tmp_path).config == "c"
+    monkeypatch.chdir(tmp_path)
+    assert parse_hub_name("hf:./a:b").config is None
+    assert parse_hub_name("hf:./a:b:c").config == "c"
     with pytest.raises(DataError, match="no such folder"):
-        parse_hub_name("hf:./nowhere:c", tmp_path)
+        parse_hub_name("hf:./nowhere:c")

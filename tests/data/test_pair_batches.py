@@ -177,7 +177,7 @@ def test_ignored_targets_are_those_of_the_loss() -> None:
 def test_padding_of_multi30k_is_under_a_tenth(tmp_path: Path) -> None:
     splits = {"valid": "val", "test": "test_2016_flickr"}
     config = pairs_config(SHARED_MULTI30K, "word", context_length=128, splits=splits)
-    split = prepare_pairs(config, base_folder=Path(), cache_folder=tmp_path).splits["train"]
+    split = prepare_pairs(config, cache_folder=tmp_path).splits["train"]
     batches = batches_of_epoch(PairBatches(split, 4096, seed=0), 0)
     held = sum(
         batch.source_lengths.sum() + (batch.target_out != IGNORED).sum() for batch in batches

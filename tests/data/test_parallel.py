@@ -22,8 +22,8 @@ from tyro_cli.data.parallel import ParallelCorpus, hash_pairs, load_parallel_cor
 from tyro_cli.errors import DataError
 
 
-def load(corpus: str | Path, base_folder: Path = Path(), **changes: Any) -> ParallelCorpus:
-    return load_parallel_corpus(pairs_config(corpus, **changes), base_folder=base_folder)
+def load(corpus: str | Path, **changes: Any) -> ParallelCorpus:
+    return load_parallel_corpus(pairs_config(corpus, **changes))
 
 
 def pairs_of(corpus: ParallelCorpus) -> dict[str, list[tuple[str, str]]]:
@@ -184,7 +184,7 @@ def test_corpus_that_is_no_folder_says_what_would_be(
 ) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=what) as caught:
-        load(corpus, tmp_path)
+        load(tmp_path / corpus)
     assert "kjv-web" in caught.value.remedy
 
 
@@ -193,7 +193,7 @@ def test_built_in_corpora_of_the_other_task_are_told_apart() -> None:
         load("kjv")
     assert "kjv-web" in caught.value.remedy
     with pytest.raises(DataError, match="kjv-web is pairs") as caught:
-        load_corpus(pairs_config("kjv-web"), base_folder=Path())
+        load_corpus(pairs_config("kjv-web"))
     assert "task: translation" in caught.value.remedy
 
 
@@ -291,7 +291,7 @@ class TestKjvWeb:
         counts = {name: len(texts.source) for name, texts in kjv_web.splits.items()}
         assert counts == {"train": 28_042, "valid": 1_484, "test": 1_573}
         assert sum(counts.values()) == 31_099
-        text = load_corpus(pairs_config("kjv"), base_folder=Path())
+        text = load_corpus(pairs_config("kjv"))
         doxology = 3  # Romans 16:25-27, which stand elsewhere in the other translation
         for name, texts in kjv_web.splits.items():
             verses = [line for line in text.texts[name].split("\n") if line]

@@ -52,7 +52,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def prepare(corpus: Path, cache: Path, kind: str = "word", **changes: Any) -> PreparedData:
     config = data_config(corpus, kind, **changes)
-    return prepare_data(config, base_folder=Path(), cache_folder=cache)
+    return prepare_data(config, cache_folder=cache)
 
 
 def test_stream_starts_with_eos_and_holds_every_document(corpus: Path, cache: Path) -> None:
@@ -171,9 +171,7 @@ def test_damaged_entry_is_made_again_and_never_used(
     with pytest.raises(StorageError):
         open_prepared(first.folder)
     messages: list[str] = []
-    second = prepare_data(
-        data_config(corpus), base_folder=Path(), cache_folder=cache, on_progress=messages.append
-    )
+    second = prepare_data(data_config(corpus), cache_folder=cache, on_progress=messages.append)
     assert trainings == ["word", "word"]
     assert "damaged and is made again" in messages[0]
     assert digests(second.folder) == content
@@ -221,9 +219,7 @@ def test_a_stop_leaves_nothing_half_made(corpus: Path, cache: Path, stop_at: int
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_data(
-            data_config(corpus), base_folder=Path(), cache_folder=cache, should_stop=should_stop
-        )
+        prepare_data(data_config(corpus), cache_folder=cache, should_stop=should_stop)
     left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
     assert prepare(corpus, cache).vocab_size == 8
@@ -243,7 +239,6 @@ def test_a_stop_is_heard_while_waiting_for_another_process(corpus: Path, cache: 
     with FileLock(folder.with_suffix(".lock")), pytest.raises(KeyboardInterrupt):
         prepare_data(
             data_config(corpus),
-            base_folder=Path(),
             cache_folder=cache,
             on_progress=messages.append,
             should_stop=should_stop,
@@ -254,9 +249,7 @@ def test_a_stop_is_heard_while_waiting_for_another_process(corpus: Path, cache: 
 def _prepare_in_process(corpus: Path, cache: Path, barrier: Any, results: Any) -> None:
     messages: list[str] = []
     barrier.wait(timeout=30)
-    data = prepare_data(
-        data_config(corpus), base_folder=Path(), cache_folder=cache, on_progress=messages.append
-    )
+    data = prepare_data(data_config(corpus), cache_folder=cache, on_progress=messages.append)
     results.put((str(data.folder), any("training" in message for message in messages)))
 
 

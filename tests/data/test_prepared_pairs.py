@@ -38,7 +38,7 @@ def cache(tmp_path: Path) -> Path:
 
 def prepare(corpus: Path, cache: Path, kind: str = "word", **changes: Any) -> PreparedPairs:
     config = pairs_config(corpus, kind, **changes)
-    return prepare_pairs(config, base_folder=Path(), cache_folder=cache)
+    return prepare_pairs(config, cache_folder=cache)
 
 
 def sentences(tokenizer_path: Path, tokens: np.ndarray, starts: np.ndarray) -> list[str]:
@@ -339,7 +339,7 @@ class TestCache:
             open_pairs(first.folder)
         messages: list[str] = []
         second = prepare_pairs(
-            pairs_config(corpus), base_folder=Path(), cache_folder=cache,
+            pairs_config(corpus), cache_folder=cache,
             on_progress=messages.append,
         )  # fmt: skip
         assert "damaged and is made again" in messages[0]
@@ -405,7 +405,7 @@ class TestCache:
 
         config = pairs_config(corpus, sharing="separate")
         with pytest.raises(KeyboardInterrupt):
-            prepare_pairs(config, base_folder=Path(), cache_folder=cache, should_stop=should_stop)
+            prepare_pairs(config, cache_folder=cache, should_stop=should_stop)
         left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
         assert left == []
 

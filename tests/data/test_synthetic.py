@@ -32,7 +32,7 @@ def synthetic(**changes: Any) -> DataConfig:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     cache = tmp_path_factory.mktemp("cache")
-    return prepare_data(synthetic(), base_folder=cache, cache_folder=cache)
+    return prepare_data(synthetic(), cache_folder=cache)
 
 
 def test_the_stream_of_a_split_is_the_path_of_the_chain(prepared: PreparedData) -> None:
@@ -63,12 +63,12 @@ def test_what_is_known_is_kept_with_the_data(prepared: PreparedData) -> None:
 
 def test_with_one_eos_a_line_words_are_tokens(tmp_path: Path) -> None:
     data = synthetic().model_copy(update={"format": "wikitext"})
-    split = prepare_data(data, base_folder=tmp_path, cache_folder=tmp_path).splits["test"]
+    split = prepare_data(data, cache_folder=tmp_path).splits["test"]
     assert split.num_words == split.num_tokens and split.num_documents == 1
 
 
 def test_the_same_settings_give_the_same_bytes_and_others_another_corpus() -> None:
-    first, again = (load_corpus(synthetic(), base_folder=Path()) for _ in range(2))
+    first, again = (load_corpus(synthetic()) for _ in range(2))
     assert first == again
     others = [
         {"states": STATES + 1},
@@ -79,7 +79,7 @@ def test_the_same_settings_give_the_same_bytes_and_others_another_corpus() -> No
         {"heldout_tokens": 401},
         {"seed": 1},
     ]
-    hashes = {load_corpus(synthetic(**one), base_folder=Path()).content_sha256 for one in others}
+    hashes = {load_corpus(synthetic(**one)).content_sha256 for one in others}
     assert len(hashes - {first.content_sha256}) == len(others)
 
 

@@ -297,6 +297,9 @@ def test_a_diverging_cell_stops_no_other_and_can_be_tried_again(place):
     assert (again.exit_code, again.stdout) == (4, first.stdout)
     assert results(place.runs) == done
 
+    unfit = place.sweep("--retry-failed", "--threads", "2")
+    assert_told(unfit, 2, "1 thread(s) a cell, not 2", "leave --threads and --device out")
+    assert results(place.runs) == done, "nothing is moved aside for a request that is refused"
     retried = place.sweep("--retry-failed", "--json")
     assert retried.exit_code == 4
     record = json.loads(retried.stdout)

@@ -24,6 +24,7 @@ from tests.end_to_end.workplace import (
     children_of,
     is_running,
     kill,
+    results,
     wait_until,
 )
 from tyro_cli.config.schema import Settings
@@ -278,6 +279,21 @@ def test_a_cell_that_diverges_does_so_in_all_ranks_and_the_next_is_trained(place
     assert "diverged: tied seed 0" in finished[0].stderr
     assert finished[1].stderr == ""
     assert result(place.run_folder(), "untied")["status"] == "done"
+
+
+def test_a_search_goes_on_from_its_trials_to_each_arms_best(place):
+    grid = {"training.optimizer.learning_rate": [3e-3, 3e-2]}
+    place.experiment(
+        {
+            "training.budget": {"steps": 12},
+            "tune": {"grid": grid, "seeds": [100], "budget": {"steps": 6}},
+        }
+    )
+    together(place, *WORDS)
+    kinds = [name.split("/")[:2] for name in results(place.run_folder())]
+    for arm in ("untied", "tied"):
+        assert kinds.count(["trials", arm]) == 2
+        assert kinds.count(["tuned", arm]) == 1
 
 
 def test_a_world_that_does_not_divide_the_batch_is_a_configuration_error(place):

@@ -22,7 +22,7 @@ def written_as_trained(
 ) -> list[str]:
     """Return the text of translations that are the tokens of the training targets."""
     config = pairs_config(folder / "pairs", "byte", context_length=128, **changes)
-    data = prepare_pairs(config, base_folder=folder, cache_folder=folder / "cache")
+    data = prepare_pairs(config, cache_folder=folder / "cache")
     train = data.splits["train"]
     ends = train.target_starts[1:] - 1  # without `<eos>`
     found = [

@@ -46,7 +46,7 @@ def test_precision_that_costs_nothing_is_taken_in_silence(
 ):
     monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: native)
     ready, said = start(tmp_path, f"training.precision={asked}")
-    assert (ready.precision, said) == (precision, [])
+    assert (ready.plan.precision, said) == (precision, [])
 
 
 def test_bf16_that_is_emulated_is_done_with_a_warning_that_tells_the_cost(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_bf16_that_is_emulated_is_done_with_a_warning_that_tells_the_cost(tmp_pa
     seconds = {torch.bfloat16: 0.07, torch.float32: 0.02}
     monkeypatch.setattr(hardware, "_product_seconds", lambda dtype, device: seconds[dtype])
     ready, said = start(tmp_path, "training.precision=bf16")
-    assert ready.precision == "bf16"
+    assert ready.plan.precision == "bf16"
     assert said == [
         "warning: this hardware emulates bf16: a matrix product takes 3.5 times as long as in "
         "fp32, measured just now (training.precision=fp32 avoids that)"

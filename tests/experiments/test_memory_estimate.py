@@ -67,7 +67,7 @@ def prepared(place: Path, settings: Settings, vocab_size: int) -> PreparedData:
         for name, text in texts.items():
             lines = [" ".join(text[start : start + 20]) for start in range(0, len(text), 20)]
             (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
-    data = prepare_data(settings.data, base_folder=place, cache_folder=place / "cache")
+    data = prepare_data(settings.data, cache_folder=place / "cache")
     assert data.vocab_size == vocab_size
     return data
 
@@ -146,7 +146,7 @@ def test_a_cell_that_translates_takes_what_is_estimated_within_a_quarter(place, 
             "evaluation": {"every_steps": STEPS_OF_SHAPES // 2, "beam_size": 5},
         }
     )
-    data = prepare_pairs(settings.data, base_folder=place, cache_folder=place / "cache")
+    data = prepare_pairs(settings.data, cache_folder=place / "cache")
     assert data.vocab_size == vocab_size
     assert_estimated(place / f"{name}-{precision}-pairs", settings, data, precision)
 

@@ -59,7 +59,6 @@ def opened(plan: Plan, data: PreparedData, **changes: Any) -> dict[str, Any]:
         **{
             "threads": 1,
             "device": "cpu",
-            "precision": "fp32",
             "environment": ENVIRONMENT,
             **changes,
         },

@@ -51,7 +51,7 @@ def settings(**model: Any) -> Settings:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     cache = tmp_path_factory.mktemp("cache")
-    return prepare_data(settings().data, base_folder=cache, cache_folder=cache)
+    return prepare_data(settings().data, cache_folder=cache)
 
 
 def train(folder: Path, data: PreparedData, chosen: Settings) -> CellResult:

@@ -72,7 +72,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedPairs:
     cache = tmp_path_factory.mktemp("cache")
-    return prepare_pairs(settings(corpus).data, base_folder=corpus, cache_folder=cache)
+    return prepare_pairs(settings(corpus).data, cache_folder=cache)
 
 
 def train(

@@ -68,7 +68,7 @@ class SmallRun:
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         loaded = load_experiment(self.config)
         self.prepared: PreparedData = prepare_data(
-            loaded.experiment.data, base_folder=folder, cache_folder=folder / "cache"
+            loaded.experiment.data, cache_folder=folder / "cache"
         )
         self.plan: Plan = plan_experiment(
             loaded, self.prepared, precision="fp32", runs_root=folder / "runs"
@@ -83,7 +83,6 @@ class SmallRun:
             },
             threads=1,
             device="cpu",
-            precision="fp32",
             environment={
                 "versions": {}, "hardware": {}, "git": {}, "command": ["wtie"], "created": "now",
             },

@@ -30,7 +30,7 @@ def excess(folder: Path, tying: str, irreversibility: float) -> float:
         "heldout_tokens": 2000,
     }
     data = data_config("synthetic", synthetic=chain_config)
-    prepared = prepare_data(data, base_folder=folder, cache_folder=folder)
+    prepared = prepare_data(data, cache_folder=folder)
     assert data.synthetic is not None and prepared.known_entropy is not None
     chain = make_chain(data.synthetic)
     config = ModelConfig(d_model=32, num_layers=0, num_heads=1, final_norm=False, tying=tying)

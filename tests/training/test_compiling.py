@@ -47,8 +47,8 @@ def losses(folder: Path) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_compiled_training_is_plain_training_but_for_rounding(tmp_path: Path, family: str) -> None:
     options: dict[str, Any] = {"family": family, "dropout": 0.1, "tying": "in-out"}
-    plain = Trainer(tiny.context(tmp_path / "plain", **options)).run()
-    compiled = Trainer(tiny.context(tmp_path / "compiled", **options, **COMPILED)).run()
+    plain = tiny.trained(tmp_path / "plain", **options)
+    compiled = tiny.trained(tmp_path / "compiled", **options, **COMPILED)
     for (kind, step, expected), (*same, nats) in zip(
         losses(tmp_path / "plain"), losses(tmp_path / "compiled"), strict=True
     ):

@@ -64,7 +64,7 @@ def test_a_cell_killed_at_a_checkpoint_ends_with_the_same_bytes(tmp_path: Path) 
 
 
 def test_a_finished_cell_keeps_best_and_last_without_optimizer_state(tmp_path: Path) -> None:
-    trained = Trainer(tiny.context(tmp_path)).run()
+    trained = tiny.trained(tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == [f"best-{trained.progress.best_step:08d}", "last-00000012"]
     assert not list((tmp_path / "checkpoints").rglob("optimizer.safetensors"))
@@ -95,7 +95,7 @@ def test_early_stopping_ends_a_cell_that_no_longer_improves(tmp_path: Path) -> N
         optimizer={"learning_rate": 0.05},
         schedule={"kind": "constant"},
     )
-    trained = Trainer(tiny.context(tmp_path, training=training)).run()
+    trained = tiny.trained(tmp_path, training=training)
     progress = trained.progress
     assert progress.stopped_early and progress.step < 400
     assert progress.evaluations_since_best() == 2
@@ -145,7 +145,8 @@ def test_a_checkpoint_of_another_cell_or_other_numerics_is_refused(tmp_path: Pat
     object.__setattr__(allowed, "allow_numeric_drift", True)
     trainer = Trainer(allowed)
     trainer.fingerprint["threads"] = 99
-    progress = trainer.run().progress
+    trainer.run()
+    progress = trainer.progress
     assert progress.step == 12 and len(progress.numeric_drift) == 1
 
 

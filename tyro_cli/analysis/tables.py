@@ -117,7 +117,8 @@ def parameter_table(run: RunRecords, baseline: str | None = None) -> Table:
         *tie_notes(run),
         *_counted_notes(run, ordered),
         "Checkpoint: float32 weights. Optimiser: two float32 moments. Training memory is an "
-        "estimate. A tied head owns no parameters, but costs the same FLOPs.",
+        "estimate, without the program itself. A tied head owns no parameters, but costs the same "
+        "FLOPs.",
     ]
     title = f"Parameters of {run.manifest.name}"
     return Table("parameters", title, tuple(columns), tuple(rows), tuple(notes))

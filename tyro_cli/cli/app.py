@@ -31,7 +31,7 @@ from tyro_cli.errors import Interrupted, WtieError
 
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a cell failed, 2 usage or configuration, 3 a --fail-if gate,
-5 nothing matched, 130 and 143 for signals.
+4 cells of a sweep failed, 5 nothing matched, 130 and 143 for signals.
 """
 
 INTERRUPTED = 128 + signal.SIGINT

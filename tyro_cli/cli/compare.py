@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, newest_run, parse_names
+from tyro_cli.cli.options import (
+    RUNS_ROOT,
+    JsonOption,
+    OutOption,
+    all_named,
+    newest_run,
+    parse_names,
+)
 from tyro_cli.cli.streams import print_json, print_line, print_text, warn
 from tyro_cli.cli.tables import (
     Compared,
@@ -41,6 +48,7 @@ def compare(
         typer.Argument(
             metavar="RUN",
             help="Folders of runs, or of studies; the newest run where none is given.",
+            callback=all_named,
         ),
     ] = None,
     baseline: Annotated[
@@ -67,7 +75,9 @@ def compare(
             "--table",
             metavar="NAME",
             help="Only this one: parameters, perplexity, contrasts or performance; after a search "
-            "also tuned or trials.",
+            "also tuned or trials; of a translation also overlap, translation or "
+            "translation-contrasts; of a study results, contrasts and others (a wrong name lists "
+            "them).",
         ),
     ] = None,
     fail_if: Annotated[

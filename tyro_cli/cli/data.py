@@ -1,7 +1,6 @@
 """`wtie data`: the corpora there are, what one holds, and tokens prepared ahead of training."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +11,7 @@ from tyro_cli.cli.options import (
     Overrides,
     checked_overrides,
     folder_bytes,
+    subfolders,
 )
 from tyro_cli.cli.streams import print_json, print_line, warn
 from tyro_cli.cli.tables import draw_table
@@ -45,7 +45,7 @@ def list_(as_json: JsonOption = False) -> None:
     cache = default_cache_folder() / "data"
     prepared = {
         folder.name: folder_bytes(folder)
-        for folder in (sorted(cache.iterdir()) if cache.is_dir() else [])
+        for folder in subfolders(cache)
         if (folder / "tokenizer.json").is_file()
     }
     if as_json:
@@ -76,7 +76,7 @@ def _describe_text(data: "DataConfig") -> tuple[dict[str, Any], str]:
     from tyro_cli.data.corpora import load_corpus
     from tyro_cli.data.documents import count_words, split_documents
 
-    corpus = load_corpus(data, base_folder=Path.cwd(), on_progress=warn)
+    corpus = load_corpus(data, on_progress=warn)
     splits = {}
     for split, text in corpus.texts.items():
         documents = split_documents(text, data.format)
@@ -93,7 +93,7 @@ def _describe_text(data: "DataConfig") -> tuple[dict[str, Any], str]:
 def _describe_pairs(data: "DataConfig") -> tuple[dict[str, Any], str]:
     from tyro_cli.data.parallel import load_parallel_corpus
 
-    corpus = load_parallel_corpus(data, base_folder=Path.cwd(), on_progress=warn)
+    corpus = load_parallel_corpus(data, on_progress=warn)
     splits = {
         name: {
             "pairs": len(texts.source),
@@ -119,14 +119,13 @@ def prepare(config: ConfigOption, overrides: Overrides = None, as_json: JsonOpti
     `wtie train` does it where it was not done; a second time it does nothing.
     """
     from tyro_cli.config.loading import load_experiment
-    from tyro_cli.data.prepared import default_cache_folder, prepare_data
-    from tyro_cli.data.prepared_pairs import prepare_pairs
+    from tyro_cli.data import preparing
+    from tyro_cli.data.prepared import default_cache_folder
 
     experiment = load_experiment(config, checked_overrides(overrides)).experiment
-    prepare_corpus = prepare_pairs if experiment.task == "translation" else prepare_data
-    prepared = prepare_corpus(
+    prepared = preparing.prepare(
+        experiment.task,
         experiment.data,
-        base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
         on_progress=warn,
     )

@@ -5,6 +5,7 @@ command. A value that cannot be meant raises `UsageError` naming the option.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,23 @@ Overrides = Annotated[
         help="Replaces what stands at that path of the file, e.g. training.budget.tokens=40000.",
     ),
 ]
+
+
+def named(folder: Path) -> Path:
+    """Return a folder by a path that ends in its name, which that of `.` and `..` does not."""
+    return Path(os.path.abspath(folder)) if folder.name in ("", "..") else folder
+
+
+def all_named(folders: list[Path] | None) -> list[Path]:
+    """Return the same of several folders; none where none was given."""
+    return [named(folder) for folder in folders or ()]
+
+
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/quickstart-3f9a1c2e.")
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run folder, e.g. runs/quickstart-3f9a1c2e.", callback=named
+    ),
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="The folder that holds the runs.")
@@ -171,10 +187,8 @@ def is_run(folder: Path) -> bool:
 
 def list_runs(root: Path) -> list[Path]:
     """Return the run folders under `root`, oldest first by their manifest's time."""
-    if not root.is_dir():
-        return []
-    folders = [folder for folder in root.iterdir() if folder.is_dir() and is_run(folder)]
-    return sorted(folders, key=lambda folder: (_changed(folder), folder.name))
+    folders = [folder for folder in subfolders(root) if is_run(folder)]
+    return sorted(folders, key=lambda folder: (manifest_time(folder), folder.name))
 
 
 def newest_run(root: Path) -> Path:
@@ -188,9 +202,24 @@ def newest_run(root: Path) -> Path:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return what all files under a folder hold, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return what all files under a folder hold, in bytes; what vanishes meanwhile is not there."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += os.stat(os.path.join(parent, name), follow_symlinks=False).st_size
+    return size
 
 
-def _changed(folder: Path) -> int:
-    return (folder / "manifest.json").stat().st_mtime_ns
+def manifest_time(folder: Path) -> int:
+    """Return when a folder's manifest was written, in nanoseconds; 0 where it has vanished."""
+    with suppress(FileNotFoundError):
+        return (folder / "manifest.json").stat().st_mtime_ns
+    return 0
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Return the folders in a folder by name, without those that are still being written."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[:1] != ".")

@@ -107,7 +107,6 @@ def _vocab_sizes(loaded: "LoadedExperiment") -> tuple[int, int | None]:
     prepared = prepare(
         loaded.experiment.task,
         data,
-        base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
         on_progress=warn,
     )

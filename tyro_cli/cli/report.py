@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tyro_cli.cli.options import JsonOption
+from tyro_cli.cli.options import JsonOption, all_named
 from tyro_cli.cli.streams import print_json, print_line
 from tyro_cli.errors import UsageError
 
@@ -23,6 +23,7 @@ def report(
             metavar="FOLDER",
             help="Runs or studies, a page for each; or a folder of studies that make claims, for "
             "one page of all claims.",
+            callback=all_named,
         ),
     ],
     output: Annotated[
@@ -73,13 +74,13 @@ def _check_output(output: Path, folders: list[Path]) -> None:
             f"--output names one file for {len(folders)} pages",
             "leave it out: each page goes to report.html in its own folder",
         )
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder", f"--output {output / 'report.html'}")
     if output.suffix not in ENDINGS:
         raise UsageError(
             f"--output {output} is no name of a page",
             f"end it in .html: --output {output.with_suffix('.html')}",
         )
-    if output.is_dir():
-        raise UsageError(f"--output {output} is a folder", f"--output {output / 'report.html'}")
     if not output.parent.is_dir():
         raise UsageError(
             f"--output {output}: there is no folder {output.parent}",

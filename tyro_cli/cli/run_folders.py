@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tyro_cli.cli.options import folder_bytes, list_runs
+from tyro_cli.cli.options import folder_bytes, list_runs, manifest_time, subfolders
 from tyro_cli.errors import DamagedRecord, UsageError, WtieError
 
 TAGS = "tags.json"
@@ -20,20 +20,14 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 def list_folders(root: Path) -> list[Path]:
     """Return the folders of runs and studies under `root`, newest first."""
-    if not root.is_dir():
-        return []
-    studies = [path for path in root.iterdir() if is_study_folder(path)]
+    studies = [path for path in subfolders(root) if is_study_folder(path)]
     found = [*list_runs(root), *studies]
-    return sorted(found, key=lambda path: (-_manifest_time(path), path.name))
+    return sorted(found, key=lambda path: (-manifest_time(path), path.name))
 
 
 def is_study_folder(folder: Path) -> bool:
     """Say whether a folder looks like a study's."""
     return (folder / "study.yaml").is_file() and (folder / "manifest.json").is_file()
-
-
-def _manifest_time(folder: Path) -> float:
-    return (folder / "manifest.json").stat().st_mtime
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -45,7 +39,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
         "seeds_done": 0,
         "seeds_planned": 0,
         "state": "damaged",
-        "age_seconds": round(max(0.0, time.time() - _manifest_time(folder))),
+        "age_seconds": round(max(0.0, time.time() - manifest_time(folder) / 1e9)),
         "bytes": folder_bytes(folder),
         "tags": [],
         "verdicts": {},

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tyro_cli.cli.options import RUNS_ROOT, JsonOption, OutOption, RunArgument, newest_run
+from tyro_cli.cli.options import (
+    RUNS_ROOT,
+    JsonOption,
+    OutOption,
+    RunArgument,
+    all_named,
+    named,
+    newest_run,
+)
 from tyro_cli.cli.run_folders import (
     STATES,
     age_in_words,
@@ -125,7 +133,10 @@ def tag_(
 @app.command("rm")
 def remove(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Folders of runs or studies to remove.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="Folders of runs or studies to remove.", callback=all_named
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[
@@ -294,7 +305,7 @@ def verify(
     """
     from tyro_cli.experiments.verify import verify_run
 
-    found = verify_run(run or newest_run(out))
+    found = verify_run(named(run) if run else newest_run(out))
     if as_json:
         print_json(found.as_record())
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tyro_cli.cli.streams import print_line, print_text
+from tyro_cli.errors import UsageError
 
 
 def schema(
@@ -25,5 +26,10 @@ def schema(
     if out is None:
         print_text(text)
         return
+    if out.suffix != ".json":
+        raise UsageError(
+            f"--out {out} is no name of a JSON Schema",
+            "end it in .json, so that a slip of the keyboard writes over no experiment",
+        )
     write_text(out, text)
     print_line(f"wrote {out}")

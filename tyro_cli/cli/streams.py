@@ -28,8 +28,19 @@ def print_text(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print the one document of a `--json` command to stdout."""
-    print_line(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    """Print the one document of a `--json` command to stdout.
+
+    Where the stream speaks no UTF-8, or a name is no Unicode, characters stand as JSON's escapes.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    if printable(text, sys.stdout) != text:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    print_line(text)
+
+
+def print_bold(text: str) -> None:
+    """Print a result line in bold, where stdout shows that."""
+    result_console().print(printable(text, sys.stdout), style="bold", soft_wrap=True)
 
 
 def warn(text: str) -> None:

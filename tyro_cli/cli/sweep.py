@@ -75,7 +75,9 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show cells, tokens, disk and hours of the study; train nothing."
+            "--dry-run",
+            help="Show cells, tokens, disk and hours of the study; train no cell, only a few steps "
+            "to measure time.",
         ),
     ] = False,
     as_json: JsonOption = False,

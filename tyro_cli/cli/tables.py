@@ -4,10 +4,11 @@ Invariant: `train` and `compare` show the same tables and verdicts of the same r
 content belong to `analysis`; here they meet a terminal's width and colour.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tyro_cli.cli.streams import print_line, result_console, warn
+from tyro_cli.cli.streams import print_bold, print_line, printable, result_console, warn
 from tyro_cli.errors import NothingMatched, UsageError
 
 if TYPE_CHECKING:
@@ -113,15 +114,14 @@ def draw(compared: Compared) -> None:
     for table in compared.tables.values():
         draw_table(table)
         print_line()
-    console = result_console()
-    console.print(f"run: {compared.run.folder}", soft_wrap=True)
+    print_line(f"run: {compared.run.folder}")
     for verdict in compared.verdicts.values():
         text = f"Verdict on {verdict.arm} against {verdict.baseline}: {verdict.text}"
         saved = _saving(compared.run, verdict.arm, verdict.baseline)
-        console.print(f"{text}; {saved}", style="bold", soft_wrap=True)
+        print_bold(f"{text}; {saved}")
         if verdict.arm in compared.tuned:
             tuned = compared.tuned[verdict.arm].text
-            console.print(f"  each arm at its best: {tuned}", style="bold", soft_wrap=True)
+            print_bold(f"  each arm at its best: {tuned}")
 
 
 def _saving(run: "RunRecords", arm: str, baseline: str) -> str:
@@ -203,5 +203,5 @@ def draw_table(table: "Table") -> None:
 
     console = result_console()
     title, _, rest = to_plain(table, console.width).partition("\n")
-    console.print(title, style="bold", soft_wrap=True)
-    console.print(rest, end="", soft_wrap=True)
+    print_bold(title)
+    console.print(printable(rest, sys.stdout), end="", soft_wrap=True)

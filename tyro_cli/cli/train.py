@@ -67,7 +67,8 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Show the resolved configuration, the ledger, memory and time; train nothing.",
+            help="Show the resolved configuration, the ledger, memory and time; train no cell, "
+            "only a few steps to measure time.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -134,7 +135,7 @@ def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
 
     plan = dry_run(**request)
     if as_json:
-        print_json(plan.as_record())
+        print_json(plan.record)
         return
     for line in plan.lines:
         print_line(line)

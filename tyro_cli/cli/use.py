@@ -95,7 +95,10 @@ def generate(
         int | None, typer.Option(metavar="COUNT", min=1, help="Draw among the likeliest only.")
     ] = None,
     random_seed: Annotated[
-        int, typer.Option(metavar="SEED", min=0, help="Of the draws: one seed, one text.")
+        int,
+        typer.Option(
+            metavar="SEED", min=0, max=2**63 - 1, help="Of the draws: one seed, one text."
+        ),
     ] = 0,
     checkpoint: CheckpointOption = "best",
     as_json: JsonOption = False,

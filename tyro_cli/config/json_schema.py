@@ -10,8 +10,8 @@ import copy
 from typing import Any
 
 from tyro_cli.config.messages import known_paths
-from tyro_cli.config.schema import Experiment, Match, Settings
-from tyro_cli.config.studies import SECTIONS, Study
+from tyro_cli.config.schema import SECTIONS_OF_AN_ARM, Experiment, Match, Settings
+from tyro_cli.config.studies import Study
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PARTIAL = "Partial"
@@ -33,7 +33,7 @@ def experiment_json_schema() -> dict[str, Any]:
         "description": "What the arm changes in the base; {} is the base as it stands.",
         "additionalProperties": False,
         "properties": {
-            **{key: copy.deepcopy(partial["properties"][key]) for key in SECTIONS},
+            **{key: copy.deepcopy(partial["properties"][key]) for key in SECTIONS_OF_AN_ARM},
             "match": {
                 "$ref": "#/$defs/Match",
                 "description": "Solve one model key for the parameter count of another arm.",
@@ -68,7 +68,9 @@ def study_json_schema() -> dict[str, Any]:
     experiment = Experiment.model_json_schema()
     definitions: dict[str, Any] = experiment["$defs"]
     varied = [
-        key for key in known_paths(Settings) if "." in key and key.partition(".")[0] in SECTIONS
+        key
+        for key in known_paths(Settings)
+        if "." in key and key.partition(".")[0] in SECTIONS_OF_AN_ARM
     ]
     factor = {
         "type": "object",

@@ -30,6 +30,7 @@ from tyro_cli.config.positions import (
     split_path,
 )
 from tyro_cli.config.schema import (
+    SECTIONS_OF_AN_ARM,
     Arm,
     Experiment,
     Match,
@@ -43,9 +44,6 @@ _MOST_SHOWN_PROBLEMS = 50
 _MOST_FILES = 16
 _UNREADABLE = "mend it at the place shown; how files and key=value are written: docs/CONFIG.md"
 _REMEDY = "every key with its type and range: docs/CONFIG.md, or `wtie schema`"
-
-# What an arm may change; `task` is one for the whole experiment.
-_ARM_SECTIONS = ("data", "model", "training", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -295,8 +293,8 @@ def _resolve_arm(
     assert isinstance(entry.node.value, Mapping)
     entries = dict(entry.node.value)
     match_entry = entries.pop("match", None)
-    for key in [key for key in entries if key not in _ARM_SECTIONS]:
-        message = unknown_key(key, (*_ARM_SECTIONS, "match"))
+    for key in [key for key in entries if key not in SECTIONS_OF_AN_ARM]:
+        message = unknown_key(key, (*SECTIONS_OF_AN_ARM, "match"))
         if key == "task":
             message = "an arm cannot change the task"
         problems.append(Problem(entries.pop(key).place, f"arms.{name}.{key}", message))

@@ -20,11 +20,11 @@ from tyro_cli.config.positions import (
     plain,
     split_path,
 )
+from tyro_cli.config.schema import SECTIONS_OF_AN_ARM
 
 # Sources of the command line sort behind every file.
 _FIRST_ORDER = 1_000_000
 _LONGEST_SHOWN = 80
-_SECTIONS_OF_AN_ARM = frozenset({"data", "model", "training", "evaluation", "match"})
 
 
 def apply_overrides(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem]]:
@@ -94,7 +94,7 @@ def _new_arm(root: Node, path: list[str], place: Place) -> list[str]:
     if path[0] != "arms" or len(path) < 2 or locate(root, path[:2])[1] == 2:
         return path
     name = path[1]
-    if _SECTIONS_OF_AN_ARM & set(path[2:]):
+    if {*SECTIONS_OF_AN_ARM, "match"} & set(path[2:]):
         arms = plain(root).get("arms")
         guess = nearest(name, arms) if isinstance(arms, Mapping) else ""
         guess = guess or f"; a new arm is written arms.{name}={{...}}"

@@ -37,6 +37,9 @@ from tyro_cli.config.values import (
 # The 256 bytes and `<eos>`: all of `byte`, and what `bpe` and `unigram` start from.
 BYTE_VOCAB_SIZE = 257
 
+# What an arm may change and a level of a study may set; the rest is one for the whole experiment.
+SECTIONS_OF_AN_ARM = ("data", "model", "training", "evaluation")
+
 # The built-in corpus that `data.synthetic` describes.
 SYNTHETIC = "synthetic"
 
@@ -268,7 +271,7 @@ class ModelConfig(Section):
     """Translation: number of blocks of the encoder. Left out: num_layers."""
 
     num_heads: Annotated[Whole, Field(ge=1, le=4096)]
-    """Number of attention heads; divides d_model, and for `llama` leaves an even head size."""
+    """Number of attention heads; divides d_model, and with rotary positions leaves an even size."""
 
     d_ff: Annotated[Whole, Field(ge=1, le=1_048_576)] | None = None
     """Width of the feed-forward layer. Left out: 8/3 of d_model rounded up to a multiple of 16 for
@@ -394,7 +397,7 @@ class Budget(Section):
     """How long a cell trains: exactly one of the three."""
 
     tokens: Annotated[Whole, Field(ge=1, le=10**15)] | None = None
-    """Training tokens; as many whole steps as they pay for, at least one."""
+    """Training tokens, in translation of both sides without padding; at least one whole step."""
 
     epochs: Annotated[Number, Field(gt=0.0, le=1e6)] | None = None
     """Passes over the training tokens, in whole steps; may be fractional."""

@@ -35,14 +35,11 @@ from tyro_cli.config.positions import (
     locate,
     plain,
 )
-from tyro_cli.config.schema import Section, Settings
+from tyro_cli.config.schema import SECTIONS_OF_AN_ARM, Section, Settings
 from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
 from tyro_cli.errors import ConfigurationError
 
 WHOLE_STUDY = "all"
-
-SECTIONS = ("data", "model", "training", "evaluation")
-"""What a level may set; the rest of an experiment is one for the whole study."""
 
 
 class Study(Section):
@@ -232,8 +229,9 @@ def _levels_of(
 def _why_not(key: str, values: Sequence[Any], num_levels: int, base: LoadedExperiment) -> str:
     """Return why a key cannot be varied so, or "" where it can."""
     parts = key.split(".")
-    if parts[0] not in SECTIONS or len(parts) < 2:
-        return f"a factor sets a dotted key of {', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}"
+    if parts[0] not in SECTIONS_OF_AN_ARM or len(parts) < 2:
+        *others, last = SECTIONS_OF_AN_ARM
+        return f"a factor sets a dotted key of {', '.join(others)} or {last}"
     known = known_paths(Settings)
     if key not in known:
         return f"there is no key {key[:60]!r}{nearest(key, known)}"

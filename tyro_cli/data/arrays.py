@@ -1,8 +1,8 @@
 """Token arrays on disk: little-endian integers beside a JSON header.
 
-Invariant: an array that opens has the dtype, length and sha256 that its header states. Arrays are
-memory-mapped read-only, so workers share their pages. Which tokens are in them, and where a
-document starts, is left to `prepared`.
+Invariant: an array that opens has the dtype and length that its header states. Arrays are
+memory-mapped read-only, so workers share their pages. Which tokens are in them, where a document
+starts, and whether their content is what was written is left to `prepared`.
 """
 
 import hashlib
@@ -43,16 +43,14 @@ def write_array(path: Path, values: np.ndarray) -> None:
     _header_path(path).write_text(encode_json(header), encoding="utf-8")
 
 
-def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
+def open_array(path: Path) -> np.ndarray:
     """Memory-map an array, read-only.
 
     Args:
         path: The array's file; its header lies beside it.
-        verify: Compare the content with the header's sha256, which reads all of it. The size is
-            compared always.
 
     Raises:
-        DamagedRecord: The header or the content is not what was written.
+        DamagedRecord: The header is not what was written, or the size is another.
         StorageError: A file is missing or cannot be read.
     """
     header = read_json(_header_path(path))
@@ -72,8 +70,6 @@ def open_array(path: Path, *, verify: bool = True) -> np.ndarray:
                 f"{path}: {size_bytes} bytes, the header says {length * dtype.itemsize}"
             )
         values = np.memmap(path, dtype=dtype, mode="r", shape=(length,))
-    if verify and hashlib.sha256(values.data).hexdigest() != header["sha256"]:
-        raise DamagedRecord(f"{path}: the content does not match its sha256")
     return values
 
 

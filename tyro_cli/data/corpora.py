@@ -18,6 +18,7 @@ from tyro_cli.data import parquet
 from tyro_cli.data.bible import read_kjv
 from tyro_cli.data.chains import KnownEntropy
 from tyro_cli.data.documents import TextFormat
+from tyro_cli.data.places import existing_folder, unreadable
 from tyro_cli.data.synthetic import draw_texts
 from tyro_cli.errors import DataError
 
@@ -56,15 +57,14 @@ class Corpus:
 def load_corpus(
     data: DataConfig,
     *,
-    base_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], None] = lambda: None,
 ) -> Corpus:
     """Read the three splits of a corpus.
 
     Args:
-        data: `corpus`: a built-in name, `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder.
-        base_folder: Where a relative folder starts: the current directory, as in a shell.
+        data: `corpus`: a built-in name, `hf:OWNER/NAME[:CONFIG][@REVISION]`, or a folder,
+            which starts at the current directory as in a shell.
         on_progress: Told in a few words what happens, for what takes time.
         should_stop: Called while a synthetic corpus is drawn; raises to stop.
 
@@ -91,7 +91,6 @@ def load_corpus(
         rows = read_hub_dataset(
             data.corpus,
             split_candidates(data.splits),
-            base_folder,
             column="text",
             remedy="save the text as files train.txt, valid.txt and test.txt and name their folder",
         )
@@ -100,7 +99,7 @@ def load_corpus(
             for split in SPLITS
         }
     else:
-        texts = _read_folder(data, base_folder)
+        texts = _read_folder(data)
     return corpus_of_texts(data.corpus, texts, data.format)
 
 
@@ -162,15 +161,12 @@ def split_candidates(names: SplitNames) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _read_folder(data: DataConfig, base_folder: Path) -> dict[str, str]:
-    folder = base_folder / Path(data.corpus).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
-        raise DataError(
-            f"data.corpus {data.corpus!r}: {what} ({folder})",
-            "give a folder with train.txt, valid.txt and test.txt, a built-in corpus "
-            f"({', '.join(BUILT_IN)}), or hf:OWNER/NAME[:CONFIG]",
-        )
+def _read_folder(data: DataConfig) -> dict[str, str]:
+    folder = existing_folder(
+        data.corpus,
+        "give a folder with train.txt, valid.txt and test.txt, a built-in corpus "
+        f"({', '.join(BUILT_IN)}), or hf:OWNER/NAME[:CONFIG]",
+    )
     candidates = split_candidates(data.splits)
     for layout in _TEXT_LAYOUTS:
         files = {split: _first_file(folder, layout, candidates[split]) for split in SPLITS}
@@ -246,16 +242,6 @@ def decode_text(content: bytes, path: Path) -> str:
             f"(0x{content[error.start]:02x}: {error.reason}), in line {line:,}",
             "convert the file to UTF-8, for example with: iconv -f latin1 -t utf-8",
         ) from error
-
-
-def unreadable(path: Path, error: OSError) -> DataError:
-    """Return the error for a file of a corpus that the system does not give."""
-    remedy = (
-        "check the path, which is taken from the current directory"
-        if isinstance(error, FileNotFoundError)
-        else "check that it is a file, and its permissions"
-    )
-    return DataError(f"{path}: cannot be read: {error.strerror or error}", remedy)
 
 
 def _read_parquet(paths: Iterable[Path]) -> list[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tyro_cli.data.places import folder_of
 from tyro_cli.errors import DataError
 
 # One answer, of whatever kind, says that the hub is there.
@@ -46,7 +47,7 @@ class HubName:
     is_local: bool
 
 
-def parse_hub_name(corpus: str, base_folder: Path) -> HubName:
+def parse_hub_name(corpus: str) -> HubName:
     """Read `hf:OWNER/NAME[:CONFIG][@REVISION]` or `hf:FOLDER[:CONFIG]`.
 
     A folder starts with `/`, `./`, `../` or `~`.
@@ -56,10 +57,10 @@ def parse_hub_name(corpus: str, base_folder: Path) -> HubName:
     """
     text = corpus.removeprefix("hf:")
     if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
-        whole = base_folder / Path(text).expanduser()
+        whole = folder_of(corpus, text)
         before, colon, config = text.rpartition(":")
         if colon and not whole.is_dir():
-            whole = base_folder / Path(before).expanduser()
+            whole = folder_of(corpus, before)
         else:
             config = ""
         if not whole.is_dir():
@@ -77,7 +78,6 @@ def parse_hub_name(corpus: str, base_folder: Path) -> HubName:
 def read_hub_dataset(
     corpus: str,
     candidates: Mapping[str, tuple[str, ...]],
-    base_folder: Path,
     *,
     column: str,
     remedy: str,
@@ -87,7 +87,6 @@ def read_hub_dataset(
     Args:
         corpus: `hf:...`, see `parse_hub_name`.
         candidates: For each split the names it may have.
-        base_folder: Where a relative folder starts.
         column: The column's name.
         remedy: What to do where there is no such column.
 
@@ -95,7 +94,7 @@ def read_hub_dataset(
         DataError: The hub cannot be reached and the dataset is not cached; or it does not exist,
             or does not have the splits or the column.
     """
-    name = parse_hub_name(corpus, base_folder)
+    name = parse_hub_name(corpus)
     is_reachable = name.is_local or hub_is_reachable()
     splits = _load(corpus, name, is_reachable)
     rows = {}

@@ -249,7 +249,7 @@ def open_split(folder: Path, name: str, record: dict[str, Any]) -> PairSplit:
         StorageError: A file is missing or cannot be read.
     """
     # The manifest has just vouched for the content; reading it all a second time adds nothing.
-    numbers = open_array(folder / f"{name}.pairs", verify=False)
+    numbers = open_array(folder / f"{name}.pairs")
     num_pairs, rest = divmod(len(numbers) - 2, 4)
     if num_pairs < 1 or rest:
         raise ValueError(f"the length of {name}.pairs")
@@ -261,8 +261,8 @@ def open_split(folder: Path, name: str, record: dict[str, Any]) -> PairSplit:
         for side in ("source", "target")
     }
     split = PairSplit(
-        source=open_array(folder / f"{name}.source", verify=False),
-        target=open_array(folder / f"{name}.target", verify=False),
+        source=open_array(folder / f"{name}.source"),
+        target=open_array(folder / f"{name}.target"),
         source_starts=source_starts,
         target_starts=target_starts,
         target_words=words,

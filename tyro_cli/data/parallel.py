@@ -27,8 +27,8 @@ from tyro_cli.data.corpora import (
     decode_text,
     read_text,
     split_candidates,
-    unreadable,
 )
+from tyro_cli.data.places import entries, existing_folder, unreadable
 from tyro_cli.errors import DataError
 
 # Text shrinks to a quarter or a third. A file that grows a hundredfold is no text, but could take
@@ -82,7 +82,6 @@ class ParallelCorpus:
 def load_parallel_corpus(
     data: DataConfig,
     *,
-    base_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> ParallelCorpus:
     """Read the three splits of a parallel corpus.
@@ -91,7 +90,6 @@ def load_parallel_corpus(
         data: `corpus`: a built-in name, `hf:OWNER/NAME[:CONFIG][@REVISION]` of a dataset with a
             column `translation`, or a folder of files `STEM.LANGUAGE`, plain or `.gz`, or of the
             hub's parquet.
-        base_folder: Where a relative folder starts: the current directory, as in a shell.
         on_progress: Told in a few words what happens, for what takes time.
 
     Raises:
@@ -117,7 +115,6 @@ def load_parallel_corpus(
         rows = read_hub_dataset(
             data.corpus,
             split_candidates(data.splits),
-            base_folder,
             column=_COLUMN,
             remedy=_COLUMN_REMEDY,
         )
@@ -126,7 +123,7 @@ def load_parallel_corpus(
             for split in SPLITS
         }
         return parallel_corpus_of_pairs(data.corpus, languages, pairs)
-    return _read_folder(data, base_folder)
+    return _read_folder(data)
 
 
 def parallel_corpus_of_pairs(
@@ -189,15 +186,12 @@ def _read_built_in(name: str, languages: Languages) -> dict[str, tuple[list[str]
     }
 
 
-def _read_folder(data: DataConfig, base_folder: Path) -> ParallelCorpus:
-    folder = base_folder / Path(data.corpus).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
-        raise DataError(
-            f"data.corpus {data.corpus!r}: {what} ({folder})",
-            "give a folder with files such as train.en and train.de, a built-in corpus "
-            f"({', '.join(PARALLEL_BUILT_IN)}), or hf:OWNER/NAME[:CONFIG]",
-        )
+def _read_folder(data: DataConfig) -> ParallelCorpus:
+    folder = existing_folder(
+        data.corpus,
+        "give a folder with files such as train.en and train.de, a built-in corpus "
+        f"({', '.join(PARALLEL_BUILT_IN)}), or hf:OWNER/NAME[:CONFIG]",
+    )
     candidates = split_candidates(data.splits)
     languages = data.languages
     if languages is None:
@@ -240,7 +234,7 @@ def _missing_split(
     folder: Path, split: str, stems: Iterable[str], languages: Languages
 ) -> DataError:
     tried = [f"{stem}.{side}" for stem in stems for side in (languages.source, languages.target)]
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    names = [path.name for path in entries(folder) if path.is_file()]
     shown = ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
     return DataError(
         f"{folder}: no files for the {split} split; tried {', '.join(tried)} (and .gz of each); "

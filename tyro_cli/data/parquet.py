@@ -7,6 +7,7 @@ the corpus that asks for it to say.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tyro_cli.data.places import entries
 from tyro_cli.errors import DataError
 
 LAYOUT = "{stem}.parquet or {stem}-*.parquet"
@@ -28,7 +29,7 @@ def find_shards(
     """
     inside = [
         path
-        for path in sorted(folder.iterdir())
+        for path in entries(folder)
         if path.is_dir() and shards_of_split(path, candidates["train"])
     ]
     if len(inside) > 1:
@@ -49,7 +50,7 @@ def shards_of_split(folder: Path, names: Iterable[str]) -> list[Path]:
     for name in names:
         shards = [
             path
-            for path in sorted(folder.iterdir())
+            for path in entries(folder)
             if path.suffix == ".parquet" and (path.stem == name or path.stem.startswith(f"{name}-"))
         ]
         if shards:

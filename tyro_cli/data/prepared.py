@@ -150,7 +150,6 @@ def default_cache_folder() -> Path:
 def prepare_data(
     data: DataConfig,
     *,
-    base_folder: Path,
     cache_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], None] = lambda: None,
@@ -161,7 +160,6 @@ def prepare_data(
 
     Args:
         data: What to prepare.
-        base_folder: Where relative folders start: the current directory, as in a shell.
         cache_folder: Where entries are kept; see `default_cache_folder`.
         on_progress: Told in a few words what happens, for what takes time.
         should_stop: Called between slices of work; raises to stop.
@@ -170,9 +168,7 @@ def prepare_data(
         DataError: The corpus cannot be used as configured.
         StorageError: The cache cannot be written.
     """
-    corpus = load_corpus(
-        data, base_folder=base_folder, on_progress=on_progress, should_stop=should_stop
-    )
+    corpus = load_corpus(data, on_progress=on_progress, should_stop=should_stop)
     should_stop()
     prepared = open_or_make(
         entry_folder(cache_folder, _entry_parts(data, corpus)),
@@ -339,9 +335,9 @@ def _build(
 
 def _open_split(folder: Path, name: str, record: dict[str, Any]) -> TokenSplit:
     # The manifest has just vouched for the content; reading it all a second time adds nothing.
-    starts, words, sizes = open_array(folder / f"{name}.documents", verify=False).reshape(3, -1)
+    starts, words, sizes = open_array(folder / f"{name}.documents").reshape(3, -1)
     return TokenSplit(
-        tokens=open_array(folder / f"{name}.tokens", verify=False),
+        tokens=open_array(folder / f"{name}.tokens"),
         document_starts=starts,
         document_words=words,
         document_bytes=sizes,

@@ -114,7 +114,6 @@ class PreparedPairs:
 def prepare_pairs(
     data: DataConfig,
     *,
-    base_folder: Path,
     cache_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], None] = lambda: None,
@@ -125,7 +124,6 @@ def prepare_pairs(
 
     Args:
         data: What to prepare.
-        base_folder: Where relative folders start: the current directory, as in a shell.
         cache_folder: Where entries are kept; see `prepared.default_cache_folder`.
         on_progress: Told in a few words what happens, for what takes time.
         should_stop: Called between slices of work; raises to stop.
@@ -134,7 +132,7 @@ def prepare_pairs(
         DataError: The corpus cannot be used as configured.
         StorageError: The cache cannot be written.
     """
-    corpus = load_parallel_corpus(data, base_folder=base_folder, on_progress=on_progress)
+    corpus = load_parallel_corpus(data, on_progress=on_progress)
     should_stop()
     return open_or_make(
         entry_folder(cache_folder, _entry_parts(data, corpus)),

@@ -17,7 +17,6 @@ def prepare(
     task: str,
     data: DataConfig,
     *,
-    base_folder: Path,
     cache_folder: Path,
     on_progress: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], None] = lambda: None,
@@ -27,7 +26,6 @@ def prepare(
     Args:
         task: `language-modeling` or `translation`.
         data: What to prepare.
-        base_folder: Where relative folders start: the current directory, as in a shell.
         cache_folder: Where entries are kept; see `prepared.default_cache_folder`.
         on_progress: Told in a few words what happens, for what takes time.
         should_stop: Called between slices of work; raises to stop.
@@ -39,7 +37,6 @@ def prepare(
     make = prepare_pairs if task == "translation" else prepare_data
     return make(
         data,
-        base_folder=base_folder,
         cache_folder=cache_folder,
         on_progress=on_progress,
         should_stop=should_stop,

@@ -16,7 +16,7 @@ from typing import Any
 from tyro_cli.errors import DamagedRecord
 from tyro_cli.experiments.environment import accelerator_name
 from tyro_cli.storage.files import read_json, write_json
-from tyro_cli.training.loop import Trained, Trainer
+from tyro_cli.training.loop import Trainer
 
 _IMPORTED = time.time()
 
@@ -48,7 +48,7 @@ class CellClock:
         self.sums["start_up_seconds"] = time.time() - _process_start_seconds()
         self.final_started: float | None = None
 
-    def add(self, source: Trained | Trainer) -> None:
+    def add(self, source: Trainer) -> None:
         """Add what training took in this process; once."""
         if self.final_started is not None:
             return

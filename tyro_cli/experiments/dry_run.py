@@ -35,10 +35,6 @@ class DryRun:
     lines: tuple[str, ...]
     record: dict[str, Any]
 
-    def as_record(self) -> dict[str, Any]:
-        """Return plain values, for `--json`."""
-        return self.record
-
 
 def dry_run(
     loaded: LoadedExperiment,
@@ -90,7 +86,11 @@ def dry_run(
         for name in dict.fromkeys(cell.arm for cell in at_most):
             stop.poll()
             step_seconds[name] = measure_step_seconds(
-                plan.arms[name].settings, ready.data, ready.device, ready.precision, num_threads
+                plan.arms[name].settings,
+                ready.data,
+                ready.device,
+                ready.plan.precision,
+                num_threads,
             )
     seconds = sum(step_seconds[c.arm] * c.total_steps for c in at_most) / num_workers
     settings = {name: arm.settings.as_record() for name, arm in plan.arms.items()}
@@ -114,24 +114,24 @@ def dry_run(
         "workers": num_workers,
         "threads": num_threads,
         "device": ready.device,
-        "precision": ready.precision,
+        "precision": ready.plan.precision,
         "cell_memory_bytes": memory,
         "worker_memory_bytes": memory + WORKER_BYTES,
         "disk_bytes": disk_bytes([ready.ledgers[c.arm] for c in at_most], num_workers),
         "train_seconds": seconds,
         "data": ready.data.facts(),
     }
-    return DryRun(tuple(_dry_lines(ready, record, seconds)), record)
+    return DryRun(tuple(_dry_lines(ready, record)), record)
 
 
-def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str]:
+def _dry_lines(ready: Start, record: dict[str, Any]) -> list[str]:
     plan, data = ready.plan, ready.data
     train, valid, test = (data.splits[name].num_tokens for name in ("train", "valid", "test"))
     time_line = "none: every cell is done"
     if record["missing_cells"]:
         time_line = (
-            f"about {duration(seconds)} of training (a few steps, measured just now); "
-            "evaluation comes on top"
+            f"about {duration(record['train_seconds'])} of training (a few steps, measured just "
+            "now); evaluation comes on top"
         )
     lines = [
         f"run folder  {plan.run_folder}",
@@ -140,17 +140,16 @@ def _dry_lines(ready: Start, record: dict[str, Any], seconds: float) -> list[str
         f"cells       {len(record['cells'])}, {record['missing_cells']} of them missing",
         *_search_lines(record),
         f"workers     {record['workers']} at a time, {record['threads']} thread(s) each, "
-        f"{ready.precision} on {ready.device}",
+        f"{ready.plan.precision} on {ready.device}",
         f"memory      about {record['worker_memory_bytes'] / 2**20:,.0f} MiB a cell, "
         f"disk about {record['disk_bytes'] / 2**20:,.0f} MiB",
         f"time        {time_line}",
         "",
         *_ledger_lines(ready),
     ]
+    baseline = plan.loaded.experiment.baseline
+    text = yaml.safe_dump(record["arms"][baseline]["settings"], sort_keys=False)
     lines += ["", "resolved configuration of the baseline"]
-    baseline = ready.loaded.experiment.baseline
-    name = baseline if baseline in plan.arms else next(iter(plan.arms))
-    text = yaml.safe_dump(record["arms"][name]["settings"], sort_keys=False)
     return lines + [f"  {line}" for line in text.splitlines()]
 
 
@@ -173,7 +172,7 @@ def _ledger_lines(ready: Start) -> list[str]:
     table += [(row[0].component, *(f"{one.parameters:,}" for one in row)) for row in rows]
     table.append(("total", *(f"{ready.ledgers[name].total:,}" for name in names)))
     lines = [f"{row[0]:<16}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in table]
-    baseline = ready.loaded.experiment.baseline
+    baseline = ready.plan.loaded.experiment.baseline
     for name in names:
         differences = ready.plan.differences[name].items()
         told = ", ".join(f"{key} {values[0]} -> {values[1]}" for key, values in differences)

@@ -3,6 +3,7 @@
 Nothing here takes part in an identity or a result; it is what a reader needs to repeat a run.
 """
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -30,7 +31,8 @@ def describe_environment(command: list[str], device: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | _versions(),
         "hardware": describe_hardware(device),
         "git": _git_state(),
-        "command": command,
+        # A name that is no Unicode cannot stand in a JSON file.
+        "command": [os.fsencode(word).decode("utf-8", "backslashreplace") for word in command],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -61,10 +61,8 @@ class TrainOutcome:
 class Start:
     """What is known of a start before anything is written."""
 
-    loaded: LoadedExperiment
     data: Prepared
     device: str
-    precision: str
     plan: Plan
     ledgers: dict[str, Ledger]
 
@@ -114,7 +112,6 @@ def prepare_start(
     data = prepare(
         loaded.experiment.task,
         loaded.experiment.data,
-        base_folder=Path.cwd(),
         cache_folder=default_cache_folder(),
         on_progress=say,
         should_stop=stop.poll,
@@ -131,7 +128,7 @@ def prepare_start(
     }
     if not fresh:
         check_run_folder(plan, data)
-    return Start(loaded, data, device, precision, plan, ledgers)
+    return Start(data, device, plan, ledgers)
 
 
 def largest_arm(ready: Start, missing: list[Cell]) -> tuple[str, int]:
@@ -224,7 +221,6 @@ def train_experiment(
                 ledgers=ready.ledgers,
                 threads=num_threads,
                 device=ready.device,
-                precision=ready.precision,
                 environment=together | describe_environment(command, ready.device),
                 fresh=fresh,
             )
@@ -233,8 +229,8 @@ def train_experiment(
             while missing:  # The trials of a search lead to more cells, once.
                 say(
                     f"{plan.run_folder}: training {len(missing)} of {len(cells)} cells, "
-                    f"{num_workers} at a time, {num_threads} thread(s) each, {ready.precision} "
-                    f"on {ready.device}"
+                    f"{num_workers} at a time, {num_threads} thread(s) each, "
+                    f"{plan.precision} on {ready.device}"
                     + (f", {world.size} processes a cell" if world.size > 1 else "")
                 )
                 for cell in missing:
@@ -246,7 +242,7 @@ def train_experiment(
                 ]
                 with LiveView(console, len(specs)) as view:
                     if world.size > 1:
-                        failures += run_together(specs, world, view.handle, stop)
+                        failures += run_together(specs, len(tried), world, view.handle, stop)
                     else:
                         failures += carrier.run(specs, num_workers, view.handle, stop)
                 tried += missing
@@ -262,7 +258,7 @@ def train_experiment(
     failed = [failure.in_words() for failure in failures if failure.name not in done]
     return TrainOutcome(
         run_folder=plan.run_folder,
-        trained_cells=len(tried) - len(failed),
+        trained_cells=sum(cell.name() in done for cell in tried),
         done_cells=len(done),
         failed=tuple(failed),
     )
@@ -287,7 +283,7 @@ def cell_spec(
         prepared_folder=str(ready.data.folder),
         total_steps=cell.total_steps,
         device=ready.device,
-        precision=ready.precision,
+        precision=ready.plan.precision,
         threads=threads,
         allow_numeric_drift=allow_numeric_drift,
         point=cell.place(point),

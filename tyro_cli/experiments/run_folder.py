@@ -87,7 +87,6 @@ def open_run_folder(
     ledgers: Mapping[str, Ledger],
     threads: int,
     device: str,
-    precision: str,
     environment: Mapping[str, Any],
     fresh: bool = False,
 ) -> dict[str, Any]:
@@ -103,7 +102,6 @@ def open_run_folder(
         ledgers: The account of every arm of the plan.
         threads: Threads of a worker.
         device: `cpu` or `cuda`.
-        precision: `fp32` or `bf16`.
         environment: `versions`, `hardware`, `git`, `command` and `created`.
         fresh: Move an existing folder aside first, whatever it is; nothing is deleted.
 
@@ -115,7 +113,12 @@ def open_run_folder(
     if fresh and os.path.lexists(folder):
         move_aside(folder)
     recorded = check_run_folder(plan, prepared)
-    surroundings = {"threads": threads, "device": device, "precision": precision, **environment}
+    surroundings = {
+        "threads": threads,
+        "device": device,
+        "precision": plan.precision,
+        **environment,
+    }
     if recorded is None:
         manifest = _manifest(plan, ledgers, prepared, {}) | surroundings
         manifest |= search_record(plan, {}, after_results=False)
@@ -170,12 +173,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _check_tokens(plan: Plan, prepared: Prepared, manifest: Mapping[str, Any]) -> None:
     """Refuse to add cells that would read other tokens than the cells that are there."""
     data = manifest.get("data")
-    recorded = data.get("tokenizer_sha256") if isinstance(data, dict) else None
-    if recorded == prepared.tokenizer_sha256 and manifest["vocab_size"] == prepared.vocab_size:
+    recorded = data if isinstance(data, dict) else {}
+    hashes = {"tokenizer_sha256": prepared.tokenizer_sha256}
+    if isinstance(prepared, PreparedPairs) and prepared.sharing == "separate":
+        hashes["source_tokenizer_sha256"] = prepared.source_tokenizer_sha256
+    changed = [key for key, now in hashes.items() if recorded.get(key) != now]
+    if not changed and manifest["vocab_size"] == prepared.vocab_size:
         return
+    key = (changed or list(hashes))[0]
     raise RunFolderError(
         f"{plan.run_folder}: the tokenizer trained on this corpus is not the one that the run was "
-        f"started with ({str(recorded)[:12]} then, {prepared.tokenizer_sha256[:12]} now)",
+        f"started with ({str(recorded.get(key))[:12]} then, {hashes[key][:12]} now)",
         "install the version of tokenizers that manifest.json names, or use --fresh, which moves "
         "the run folder aside",
     )

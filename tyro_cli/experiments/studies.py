@@ -19,7 +19,8 @@ from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.grid import Point, levels_in_words
-from tyro_cli.config.studies import SECTIONS, LoadedStudy
+from tyro_cli.config.schema import SECTIONS_OF_AN_ARM
+from tyro_cli.config.studies import LoadedStudy
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.claims import claim_record
 from tyro_cli.experiments.identity import PROTOCOL
@@ -32,7 +33,13 @@ from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftov
 from tyro_cli.training.signals import StopRequest
 
 STUDY_FORMAT = 1
-_CONTENT_KEYS = ("data.corpus", "data.splits", "data.format")
+_CONTENT_KEYS = (
+    "data.corpus",
+    "data.splits",
+    "data.format",
+    "data.synthetic",
+    "data.languages",
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,12 @@ def plan_study(
                 stop=stop,
             )
         except UsageError as error:
+            remedy = error.remedy
+            if remedy is not None and "--fresh" in remedy:  # an option of wtie train alone
+                remedy = "put the change back, or train elsewhere: --out FOLDER"
+            message = error.message.replace("--seeds:", "seeds:")
             raise type(error)(
-                f"{error.message}\n  (the point {levels_in_words(point.levels)})", error.remedy
+                f"{message}\n  (the point {levels_in_words(point.levels)})", remedy
             ) from None
         other = by_run.setdefault(start.plan.run_id, point)
         if other is not point:
@@ -130,11 +141,11 @@ def study_cells(loaded: LoadedStudy, starts: Sequence[Start]) -> tuple[StudyCell
 def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
     keys = sorted(key for factor in loaded.study.factors.values() for key in factor)
     first = starts[0]
-    base = base_settings(first.loaded).as_record()
-    base = {name: base[name] for name in SECTIONS}
+    base = base_settings(first.plan.loaded).as_record()
+    base = {name: base[name] for name in SECTIONS_OF_AN_ARM}
     del base["data"]["corpus"], base["data"]["splits"]
     base["data"].pop("languages", None)
-    base["training"]["precision"] = first.precision
+    base["training"]["precision"] = first.plan.precision
     for key in keys:
         _remove(base, key.split("."))
     contents = [first.data.content_sha256]
@@ -279,7 +290,7 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
 
 
 def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:
-    study, first = plan.loaded.study, plan.starts[0].loaded.experiment
+    study, first = plan.loaded.study, plan.starts[0].plan.loaded.experiment
     factors = {}
     for order, (name, keys) in enumerate(study.factors.items()):
         levels: list[Any] = []

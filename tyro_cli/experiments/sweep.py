@@ -138,11 +138,13 @@ def sweep_study(request: SweepRequest) -> SweepOutcome:
             for start in plan.starts:
                 run = start.plan.run_folder
                 held.enter_context(owned(run, f"run {run.name}"))
+            share = ready.launcher.share_cores(ready.num_workers)
+            threads = [_threads(request, start, share) for start in plan.starts]
             if request.retry_failed:
                 for one in missing:
                     if one.cell.folder.exists() and _status(one) == "diverged":
                         move_aside(one.cell.folder)
-            opened = _open(request, ready)
+            opened = _open(request, plan, threads)
             failures: list[CellFailure] = []
             cells, tried = ready.cells, list[StudyCell]()
             while missing:  # The trials of a search lead to more cells, once.
@@ -262,20 +264,20 @@ def _disk_bytes(missing: tuple[StudyCell, ...], num_workers: int) -> int:
     return disk_bytes([one.start.ledgers[one.cell.arm] for one in missing], num_workers)
 
 
-def _open(request: SweepRequest, ready: _Ready) -> dict[Path, tuple[dict[str, Any], int]]:
+def _open(
+    request: SweepRequest, plan: StudyPlan, threads_of_starts: Sequence[int]
+) -> dict[Path, tuple[dict[str, Any], int]]:
     """Open the study's folder and every run folder; return each run's manifest and threads."""
-    plan = ready.plan
     opened = {}
-    share = ready.launcher.share_cores(ready.num_workers)
-    all_threads = [_threads(request, start, share) for start in plan.starts]
-    for point, start, threads in zip(plan.loaded.points, plan.starts, all_threads, strict=True):
+    for point, start, threads in zip(
+        plan.loaded.points, plan.starts, threads_of_starts, strict=True
+    ):
         manifest = open_run_folder(
             start.plan,
             prepared=start.data,
             ledgers=start.ledgers,
             threads=threads,
             device=start.device,
-            precision=start.precision,
             environment=describe_environment(train_command(plan.loaded, point), start.device),
         )
         opened[start.plan.run_folder] = (manifest, threads)
@@ -332,15 +334,19 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
 
     step_seconds: dict[str, float] = {}
     total = 0.0
+    share = ready.launcher.share_cores(ready.num_workers)
     for one in (*ready.missing, *ready.to_come):
         stop.poll()
         settings = one.start.plan.arms[one.cell.arm].settings
-        key = f"{settings.model} {settings.training.batch_tokens} {one.start.data.vocab_size}"
+        training = settings.training
+        key = (
+            f"{settings.model} {settings.data.context_length} {training.batch_tokens} "
+            f"{training.micro_batch_tokens} {training.compile} {one.start.data.vocab_size}"
+        )
         if key not in step_seconds:
-            share = ready.launcher.share_cores(ready.num_workers)
             threads = _threads(request, one.start, share)
             step_seconds[key] = measure_step_seconds(
-                settings, one.start.data, one.start.device, one.start.precision, threads
+                settings, one.start.data, one.start.device, one.start.plan.precision, threads
             )
         total += step_seconds[key] * one.cell.total_steps
     return total / ready.num_workers

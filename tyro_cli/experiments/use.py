@@ -123,7 +123,6 @@ def data_of(run_folder: Path, cell: CellRecord, otherwise: str = "") -> Prepared
         prepared = prepare(
             settings.task,
             settings.data,
-            base_folder=Path.cwd(),
             cache_folder=default_cache_folder(),
         )
     except DataError as error:

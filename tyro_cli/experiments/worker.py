@@ -44,7 +44,7 @@ from tyro_cli.storage.locks import owned
 from tyro_cli.storage.system import make_folder, remove_leftovers, storage_errors, sync_folder
 from tyro_cli.training.checkpoints import load_model, verified_best
 from tyro_cli.training.hardware import configure_process
-from tyro_cli.training.loop import CellContext, Trained, Trainer
+from tyro_cli.training.loop import CellContext, Trainer
 from tyro_cli.training.processes import ALONE, Processes, joined
 from tyro_cli.training.signals import polled_signals
 from tyro_cli.training.tasks import FinalScores, Model, Task, Translation
@@ -104,10 +104,10 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
         _check_ledger(trainer.model, settings, data)
         clock = CellClock(folder / "performance.json", spec.device)
         try:
-            trained = trainer.run()
-            clock.add(trained)
+            trainer.run()
+            clock.add(trainer)
             report({"kind": "phase", "text": "final evaluation"})
-            final = _final_evaluation(context, trained)
+            final = _final_evaluation(context, trainer)
         except Diverged:
             if processes.rank > 0:
                 return  # it diverged in all of them, and that of rank 0 tells
@@ -181,7 +181,7 @@ def _check_ledger(model: Model, settings: Settings, data: Prepared) -> None:
         raise BrokenArm(f"the model holds {counted:,} parameters, the ledger says {expected:,}")
 
 
-def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
+def _final_evaluation(context: CellContext, trainer: Trainer) -> dict[str, Any]:
     """Score valid, test and a part of train at the best and at the last checkpoint, in float32.
 
     Writes `documents.npz`, the per-document sums at the best checkpoint, and what that translates.
@@ -190,14 +190,14 @@ def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
     Returns:
         The parts `evaluations` and `quality` of the result.
     """
-    processes, task = context.processes, trained.task
+    processes, task = context.processes, trainer.task
 
     def record(final: FinalScores, step: int) -> dict[str, Any]:
         scores = {name: split.as_record() for name, split in final.splits.items()}
         gap = scores["valid"]["nats_per_token"] - scores["train_part"]["nats_per_token"]
         return {"step": step, **scores, "generalisation_gap_nats": gap}
 
-    best_step, last_step = trained.progress.best_step, trained.progress.step
+    best_step, last_step = trainer.progress.best_step, trainer.progress.step
     best = task.build_model()
     checkpoints = context.folder / "checkpoints"
     with processes.rank_zero_first():  # which sets a damaged checkpoint aside
@@ -212,7 +212,7 @@ def _final_evaluation(context: CellContext, trained: Trained) -> dict[str, Any]:
     final = task.final_scores(best, context.poll, processes)
     at_best = at_last = record(final, best_step)
     if best_step != last_step:
-        last = task.final_scores(trained.model, context.poll, processes)
+        last = task.final_scores(trainer.model, context.poll, processes)
         at_last = record(last, last_step)
     quality, counts = _translations(context, task, best)
     if processes.rank == 0:

@@ -34,7 +34,7 @@ from tyro_cli.training.optimizer import make_optimizer, set_rate
 from tyro_cli.training.processes import ALONE, Processes
 from tyro_cli.training.role_gradients import RoleGradients
 from tyro_cli.training.schedule import rate_factor
-from tyro_cli.training.tasks import Model, Task, task_of
+from tyro_cli.training.tasks import task_of
 
 TIE_CHECK_STEPS = 100
 NO_BATCHES = "0" * 64
@@ -104,20 +104,6 @@ class CellContext:
     processes: Processes = ALONE
 
 
-@dataclass
-class Trained:
-    """A trained cell: the model at its last step, and the records of how it came there."""
-
-    model: Model
-    task: Task
-    progress: Progress
-    initial_parameters: dict[str, dict[str, Any]]
-    fingerprint: dict[str, Any]
-    train_seconds: float
-    train_tokens: int
-    evaluation_seconds: float
-
-
 class Trainer:
     """Trains one cell; `run` is its only entry."""
 
@@ -156,7 +142,7 @@ class Trainer:
         self.divergence: dict[str, Any] | None = None
         self.records: RecordWriter | None = None  # rank 0 alone has one
 
-    def run(self) -> Trained:
+    def run(self) -> None:
         """Train to the end of the budget, from the newest checkpoint or from the start.
 
         Raises:
@@ -190,16 +176,6 @@ class Trainer:
         finally:
             if self.records is not None:
                 self.records.close()
-        return Trained(
-            self.model,
-            self.task,
-            self.progress,
-            self.initial_parameters,
-            self.fingerprint,
-            self.train_seconds,
-            self.train_tokens,
-            self.evaluation_seconds,
-        )
 
     def _train(self) -> None:
         context, progress = self.context, self.progress

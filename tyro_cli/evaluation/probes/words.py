@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tyro_cli.data.corpora import decode_text, unreadable
+from tyro_cli.data.corpora import decode_text
+from tyro_cli.data.places import unreadable
 from tyro_cli.data.tokenizers import decode_tokens, is_word_tokenizer
 from tyro_cli.errors import DataError
 

@@ -28,7 +28,15 @@ from tyro_cli.experiments.specs import CellSpec
 from tyro_cli.storage.system import storage_errors
 from tyro_cli.training.signals import StopRequest
 
-RECORDS = ("log.txt", "metrics.jsonl", "performance.json", "documents.npz", "result.json")
+RECORDS = (
+    "log.txt",
+    "metrics.jsonl",
+    "performance.json",
+    "documents.npz",
+    "translations/valid.txt",
+    "translations/test.txt",
+    "result.json",
+)
 EXCHANGE_SECONDS = 0.25
 FIRST_SIGNAL_CODE = 128
 # What the driver says itself, once the records have arrived.

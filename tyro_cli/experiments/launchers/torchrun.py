@@ -84,6 +84,7 @@ def leading(world: World) -> Iterator[None]:
 
 def run_together(
     specs: Sequence[CellSpec],
+    first: int,
     world: World,
     observe: Callable[[Event], None],
     stop: StopRequest,
@@ -94,6 +95,7 @@ def run_together(
 
     Args:
         specs: Cells in the order in which they are trained.
+        first: Number of the first of them: the other ranks count on from call to call.
         world: Our place, rank 0.
         observe: Takes the events of our workers.
         stop: Polled; its signal is passed on to our worker.
@@ -108,7 +110,7 @@ def run_together(
 
     store = open_store(world)
     failures: list[CellFailure] = []
-    for number, spec in enumerate(specs):
+    for number, spec in enumerate(specs, start=first):
         spec = replace(spec, processes=world.size, meeting=_name(number))
         with _answering(stop):
             store.set(spec.meeting, json.dumps(spec.as_record()))
