@@ -32,6 +32,18 @@ def value_at(settings: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def without(settings: Mapping[str, Any], *paths: str) -> dict[str, Any]:
+    """Return a copy of plain settings without what stands at dotted paths, where it is there."""
+    result = dict(settings)
+    for path in paths:
+        first, _, rest = path.partition(".")
+        if not rest:
+            result.pop(first, None)
+        elif isinstance(below := result.get(first), Mapping):
+            result[first] = without(below, rest)
+    return result
+
+
 def overlaps(one: str, other: str) -> bool:
     """Say whether a value at one dotted key would replace one at the other, or a part of it."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from tyro_cli.config.paths import value_at, without
 from tyro_cli.config.seeds import LARGEST_SEED
 from tyro_cli.config.values import (
     Name,
@@ -651,21 +652,9 @@ class Settings(Section):
         Keys that came after the first records are left out where they are not given, so that what
         was recorded before and after is equal.
         """
-        record = self.model_dump(mode="json")
-        for path in (*TRANSLATION_KEYS, *KEYS_LEFT_OUT):
-            *sections, key = path.split(".")
-            section = record
-            for name in sections:
-                section = section[name]
-            if section[key] is None:
-                del section[key]
-        if record["model"]["norm_place"] == "pre":
-            del record["model"]["norm_place"]
-        if record["model"]["final_norm"]:
-            del record["model"]["final_norm"]
-        if not record["training"]["compile"]:
-            del record["training"]["compile"]
-        return record
+        record = without_later_keys(self.model_dump(mode="json"))
+        optional = (*TRANSLATION_KEYS, *KEYS_LEFT_OUT)
+        return without(record, *(path for path in optional if value_at(record, path) is None))
 
     def _problems_of_task(self) -> list[tuple[tuple[str, ...], str]]:
         """Return the keys that the task has no use for, and what its data cannot carry."""
@@ -712,6 +701,15 @@ TRANSLATION_KEYS = (
 
 KEYS_LEFT_OUT = ("data.synthetic", "model.positions", f"evaluation.{ROLE_GRADIENTS}")
 """Keys that came after the first records: absent from a record where they are None."""
+
+LATER_DEFAULTS = {"model.norm_place": "pre", "model.final_norm": True, "training.compile": False}
+"""Keys that came later too, with what the program did before it had them."""
+
+
+def without_later_keys(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the later keys that say what the program did before."""
+    same = [path for path, value in LATER_DEFAULTS.items() if value_at(record, path) == value]
+    return without(record, *same)
 
 
 def synthetic_problems(task: str, data: DataConfig) -> list[tuple[tuple[str, ...], str]]:

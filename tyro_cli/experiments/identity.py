@@ -11,7 +11,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tyro_cli.config.schema import ROLE_GRADIENTS, TRANSLATION_KEYS, Settings
+from tyro_cli.config.paths import with_values, without
+from tyro_cli.config.schema import (
+    ROLE_GRADIENTS,
+    TRANSLATION_KEYS,
+    Settings,
+    without_later_keys,
+)
 
 PROTOCOL = 1
 
@@ -65,13 +71,7 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
         return record
     if evaluation["stride"] is None:
         evaluation["stride"] = settings.data.context_length // 2
-    for path in TRANSLATION_KEYS:
-        *sections, key = path.split(".")
-        section = record
-        for name in sections:
-            section = section[name]
-        del section[key]
-    return record
+    return without(record, *TRANSLATION_KEYS)
 
 
 def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
@@ -90,30 +90,15 @@ def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
 
 def identifying_settings(settings: Settings, precision: str) -> dict[str, Any]:
     """Return the settings that decide a cell's numbers, as plain values."""
-    record = resolved_record(settings)
-    data, training = record["data"], record["training"]
-    del data["corpus"], data["splits"]
-    for key in ("languages", "synthetic"):
-        data.pop(key, None)  # the content says it
-    _leave_out_unchanged(record, settings)
-    if data["tokenizer"]["kind"] in ("word", "byte"):
+    model = settings.model
+    left_out = ["data.corpus", "data.splits", "data.languages", "data.synthetic"]  # content says it
+    if model.resolved_positions == ("learned" if model.family == "gpt2" else "rotary"):
+        left_out.append("model.positions")  # a later key, too
+    if settings.data.tokenizer.kind in ("word", "byte"):
         # The corpus decides the size; writing it out only checks it.
-        del data["tokenizer"]["vocab_size"]
-    training["precision"] = precision
-    return record
-
-
-def _leave_out_unchanged(record: dict[str, Any], settings: Settings) -> None:
-    """Leave out keys that came later, where they say what the program did before it had them."""
-    model = record["model"]
-    if settings.model.resolved_positions == ("learned" if model["family"] == "gpt2" else "rotary"):
-        del model["positions"]
-    if model["norm_place"] == "pre":
-        del model["norm_place"]
-    if model["final_norm"]:
-        del model["final_norm"]
-    if not record["training"]["compile"]:
-        del record["training"]["compile"]
+        left_out.append("data.tokenizer.vocab_size")
+    record = without(without_later_keys(resolved_record(settings)), *left_out)
+    return with_values(record, {"training.precision": precision})
 
 
 def _identity(settings: Settings, content_sha256: str, precision: str) -> dict[str, Any]:

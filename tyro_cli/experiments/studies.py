@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.grid import Point, levels_in_words
+from tyro_cli.config.paths import with_values, without
 from tyro_cli.config.schema import SECTIONS_OF_AN_ARM
 from tyro_cli.config.studies import LoadedStudy
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
@@ -143,25 +144,15 @@ def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
     first = starts[0]
     base = base_settings(first.plan.loaded).as_record()
     base = {name: base[name] for name in SECTIONS_OF_AN_ARM}
-    del base["data"]["corpus"], base["data"]["splits"]
-    base["data"].pop("languages", None)
-    base["training"]["precision"] = first.plan.precision
-    for key in keys:
-        _remove(base, key.split("."))
+    base = without(base, "data.corpus", "data.splits", "data.languages")
+    base = with_values(base, {"training.precision": first.plan.precision})
+    base = without(base, *keys)
     contents = [first.data.content_sha256]
     if any(key.startswith(_CONTENT_KEYS) for key in keys):
         contents = []  # The texts are levels, and adding a level extends the study.
     identity = {"protocol": PROTOCOL, "settings": base, "keys": keys, "content": contents}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _remove(settings: Any, path: list[str]) -> None:
-    """Take a key out of nested settings, where it is there."""
-    for part in path[:-1]:
-        settings = settings.get(part) if isinstance(settings, Mapping) else None
-    if isinstance(settings, dict):
-        settings.pop(path[-1], None)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
