@@ -3,7 +3,7 @@
 from benchmarks.measuring import Call, Case, Comparison, Side
 from benchmarks.shapes import MIDDLE, TINY
 
-CHUNK_TOKENS = 2048  # of the head at V 8192: see models/head_loss.CHUNK_BYTES
+CHUNK_TOKENS = 2048  # of the head at V 8192: see ledger/memory.HEAD_CHUNK_BYTES
 
 
 def cases(tiny: bool = False) -> tuple[Case, ...]:

@@ -37,6 +37,7 @@ def test_three_way_is_an_arm_of_a_joint_vocabulary(load: Load) -> None:
         (["training.micro_batch_tokens=65"], "65 is more than training.batch_tokens (64)"),
         (["evaluation.beam_size=0"], "evaluation.beam_size: must be at least 1, not 0"),
         (["training.label_smoothing=1"], "training.label_smoothing: must be less than 1, not 1"),
+        (["model.num_layers=0"], "a decoder without layers never looks at its source"),
         (["model.positions=rotery"], "did you mean 'rotary'?"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

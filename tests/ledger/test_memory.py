@@ -10,9 +10,7 @@ from tyro_cli.config.schema import Settings
 from tyro_cli.experiments.limits import WORKER_BYTES
 from tyro_cli.ledger.ledger import ledger_of
 from tyro_cli.ledger.memory import (
-    EVALUATION_TOKENS,
     HEAD_CHUNK_BYTES,
-    HEAD_SLICE_BYTES,
     HEAP_FACTOR,
     TrainingMemory,
     training_memory,
@@ -58,12 +56,18 @@ def test_the_full_logits_never_count() -> None:
     assert memory.head < tokens * vocab_size * 4 / 10
 
 
-def test_constants_are_those_of_the_head_loss_and_of_the_evaluation() -> None:
-    from tyro_cli.evaluation.perplexity import BATCH_TOKENS
-    from tyro_cli.models import head_loss
-
-    assert EVALUATION_TOKENS == BATCH_TOKENS
-    assert (HEAD_CHUNK_BYTES, HEAD_SLICE_BYTES) == (head_loss.CHUNK_BYTES, head_loss.SLICE_BYTES)
+def test_the_measurement_of_role_gradients_counts() -> None:
+    """It runs in float32 whatever the cell trains in, so it may be the most that a cell holds."""
+    many = settings(8192, d_model=256, num_layers=4, tying="in-out")
+    measured = many.model_copy(
+        update={
+            "evaluation": many.evaluation.model_copy(update={"role_gradients_every_steps": 100})
+        }
+    )
+    assert training_memory(many, V, "bf16").roles == 0
+    plain, probed = training_memory(many, V, "bf16"), training_memory(measured, V, "bf16")
+    assert probed.roles > training_memory(many, V, "fp32").activations
+    assert probed.total > plain.total
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

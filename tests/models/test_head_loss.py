@@ -138,8 +138,8 @@ def test_evaluation_nats_equal_the_training_loss() -> None:
 def test_the_softmax_slices_of_a_chunk_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, matrix, targets = case(31, 4, 17, 9, 0.2)
     whole = target_nats(hidden, matrix, targets)
-    monkeypatch.setattr(module, "SLICE_BYTES", 17 * 4 * 3)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 17 * 4 * 7)
+    monkeypatch.setattr(module, "HEAD_SLICE_BYTES", 17 * 4 * 3)
+    monkeypatch.setattr(module, "HEAD_CHUNK_BYTES", 17 * 4 * 7)
     torch.testing.assert_close(target_nats(hidden, matrix, targets), whole)
 
 

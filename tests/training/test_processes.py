@@ -114,7 +114,7 @@ def test_the_shares_of_a_batch_are_the_batch():
 @pytest.mark.parametrize("stride", [1, 3, 8])
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_the_parts_of_a_sweep_are_the_sweep_bit_for_bit(monkeypatch, stride, count):
-    monkeypatch.setattr("tyro_cli.evaluation.perplexity.BATCH_TOKENS", 2 * tiny.T)
+    monkeypatch.setattr("tyro_cli.evaluation.perplexity.EVALUATION_TOKENS", 2 * tiny.T)
     model, tokens = tiny.tiny_model(), tiny.split(101, 4).tokens
     whole = sweep_nats(model, tokens, stride=stride)
     parts = [sweep_nats(model, tokens, stride=stride, part=(i, count)) for i in range(count)]

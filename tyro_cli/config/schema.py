@@ -541,6 +541,11 @@ class TrainingConfig(Section):
     checkpoint_every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
     """Steps between checkpoints. Left out: one at every evaluation."""
 
+    @property
+    def resolved_micro_batch_tokens(self) -> int:
+        """Tokens of one forward pass: the whole batch where that is left out."""
+        return self.micro_batch_tokens or self.batch_tokens
+
 
 ROLE_GRADIENTS = "role_gradients_every_steps"
 
@@ -569,6 +574,16 @@ class EvaluationConfig(Section):
     softmax, in translation with one vocabulary also at the encoder's input, each a pass of its own
     on a fixed part of valid, from the first step on; `wtie probe` shows them. It changes no number
     of training and is in no identity. Left out: none."""
+
+    @property
+    def resolved_beam_size(self) -> int:
+        """Hypotheses kept at a time, 5 where that is left out."""
+        return self.beam_size or 5
+
+    @property
+    def resolved_length_penalty(self) -> float:
+        """The exponent of a hypothesis' length, 1 where that is left out."""
+        return 1.0 if self.length_penalty is None else self.length_penalty
 
 
 class AnalysisConfig(Section):
@@ -646,6 +661,11 @@ class Settings(Section):
         )
         return self
 
+    @property
+    def resolved_stride(self) -> int:
+        """Tokens that a window of an evaluation scores: half of the context where left out."""
+        return self.evaluation.stride or self.data.context_length // 2
+
     def as_record(self) -> dict[str, Any]:
         """Return plain values, as records keep them.
 
@@ -676,6 +696,9 @@ class Settings(Section):
                 "and a target token: set data.tokenizer.sharing: joint"
             )
             problems.append((("model.tying", "data.tokenizer.sharing"), message))
+        if self.model.num_layers == 0:
+            message = "a decoder without layers never looks at its source; set it to 1 or more"
+            problems.append((("model.num_layers", "task"), message))
         if self.data.format != "plain":
             problems.append((("data.format", "task"), "translation reads lines; take it out"))
         if self.evaluation.stride is not None:

@@ -80,7 +80,7 @@ class PairBatches:
         # Lengths alone decide the cuts, so those of one epoch are those of all.
         order = np.lexsort((self._source_lengths, self._target_lengths))
         source_lengths, target_lengths = self._source_lengths[order], self._target_lengths[order]
-        self._starts = _cut(source_lengths, target_lengths, batch_tokens)
+        self._starts = cut_batches(source_lengths, target_lengths, batch_tokens)
         sizes = np.diff(self._starts)
         widths = np.maximum.reduceat(source_lengths, self._starts[:-1])
         heights = np.maximum.reduceat(target_lengths, self._starts[:-1])
@@ -160,7 +160,9 @@ def _padded(
     return np.where(is_token, tokens[positions], 0).astype(np.int64), is_token
 
 
-def _cut(source_lengths: np.ndarray, target_lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+def cut_batches(
+    source_lengths: np.ndarray, target_lengths: np.ndarray, batch_tokens: int
+) -> np.ndarray:
     """Return where batches of sorted pairs start, and the end, each as large as the budget allows.
 
     Args:

@@ -17,9 +17,8 @@ import torch
 
 from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.prepared import TokenSplit
+from tyro_cli.ledger.memory import EVALUATION_TOKENS
 from tyro_cli.models.language_model import LanguageModel
-
-BATCH_TOKENS = 4096  # tokens of a forward pass; the result does not depend on it beyond rounding
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def sweep_nats(
     device = model.embedding.weight.device
 
     def score(starts: np.ndarray, window: int, scored: int) -> None:
-        per_batch = max(1, BATCH_TOKENS // window)
+        per_batch = max(1, EVALUATION_TOKENS // window)
         for first in range(0, len(starts), per_batch):
             if next(turns) != mine:
                 continue

@@ -55,7 +55,7 @@ def _context(settings: Settings, split: TokenSplit | PairSplit) -> list[str]:
             parts.append(f"dropped:{dropped}/{dropped + split.num_pairs}")
         return parts
     context = settings.data.context_length
-    return [f"ctx:{context}", f"stride:{settings.evaluation.stride or context // 2}"]
+    return [f"ctx:{context}", f"stride:{settings.resolved_stride}"]
 
 
 def search_signature(settings: Settings) -> str:

@@ -17,17 +17,18 @@ import torch
 from torch import Tensor
 
 from tyro_cli.config.schema import Settings
-from tyro_cli.data.pair_batches import PairBatch, batch_of_pairs
+from tyro_cli.data.pair_batches import PairBatch, batch_of_pairs, cut_batches
 from tyro_cli.data.pair_splits import PairSplit
 from tyro_cli.data.scripts import restore
 from tyro_cli.data.tokenizers import decode_tokens
 from tyro_cli.evaluation.decoding import translate
+from tyro_cli.ledger.memory import EVALUATION_TOKENS
 from tyro_cli.models.translation_model import TranslationModel
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH_TOKENS = 8192  # of both sides, padding included; no result depends on it beyond rounding
+BATCH_TOKENS = 2 * EVALUATION_TOKENS  # of both sides, padding included
 
 
 def arrays_of(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,10 +58,11 @@ def pair_nats(
     """
     nats = np.empty(len(split.target), dtype=np.float32)
     device = model.embedding.weight.device
-    lengths = split.source_lengths + split.target_lengths
-    order = np.argsort(lengths, kind="stable")
-    for pairs in _slices(order, lengths):
+    sources, targets = split.source_lengths, split.target_lengths
+    order = np.lexsort((sources, targets))
+    for begin, end in pairwise(cut_batches(sources[order], targets[order], BATCH_TOKENS)):
         poll()
+        pairs = order[begin:end]
         batch = batch_of_pairs(split, pairs)
         values_BT = model.nats(*arrays_of(batch, device), dtype).cpu().numpy()
         for row, pair in zip(values_BT, pairs, strict=True):
@@ -96,8 +98,7 @@ class Search:
 def search_of(settings: Settings) -> Search:
     """Return how an arm's translations are searched for, with its defaults."""
     evaluation = settings.evaluation
-    penalty = evaluation.length_penalty
-    return Search(evaluation.beam_size or 5, 1.0 if penalty is None else penalty)
+    return Search(evaluation.resolved_beam_size, evaluation.resolved_length_penalty)
 
 
 def translations_of(
@@ -140,16 +141,3 @@ def sources_of(split: PairSplit) -> list[np.ndarray]:
         np.asarray(split.source[begin:end], dtype=np.int64)
         for begin, end in pairwise(split.source_starts)
     ]
-
-
-def _slices(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Cut pairs in ascending order of length into batches of at most about `BATCH_TOKENS`."""
-    slices, begin = [], 0
-    while begin < len(order):
-        # The longest of a slice is its last: what it is padded to grows with it.
-        rows = np.arange(1, len(order) - begin + 1)
-        fits = int(np.searchsorted(rows * lengths[order[begin:]], BATCH_TOKENS, side="right"))
-        end = begin + max(1, fits)
-        slices.append(order[begin:end])
-        begin = end
-    return slices

@@ -64,13 +64,11 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
     model["d_ff"] = settings.model.resolved_d_ff
     model["embedding_std"] = settings.model.resolved_embedding_std
     model["positions"] = settings.model.resolved_positions
-    if training["micro_batch_tokens"] is None:
-        training["micro_batch_tokens"] = training["batch_tokens"]
+    training["micro_batch_tokens"] = settings.training.resolved_micro_batch_tokens
     if settings.task == "translation":
         _fill_in_translation(record, settings)
         return record
-    if evaluation["stride"] is None:
-        evaluation["stride"] = settings.data.context_length // 2
+    evaluation["stride"] = settings.resolved_stride
     return without(record, *TRANSLATION_KEYS)
 
 
@@ -82,9 +80,8 @@ def _fill_in_translation(record: dict[str, Any], settings: Settings) -> None:
     data["target_script"] = data["target_script"] or {"disjoint_fraction": 0.0}
     record["training"]["label_smoothing"] = settings.training.label_smoothing or 0.0
     model["num_encoder_layers"] = settings.model.resolved_encoder_layers
-    evaluation["beam_size"] = evaluation["beam_size"] or 5
-    if evaluation["length_penalty"] is None:
-        evaluation["length_penalty"] = 1.0
+    evaluation["beam_size"] = settings.evaluation.resolved_beam_size
+    evaluation["length_penalty"] = settings.evaluation.resolved_length_penalty
     del evaluation["stride"]
 
 

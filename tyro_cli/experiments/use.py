@@ -35,11 +35,11 @@ from tyro_cli.experiments.limits import available_cores
 from tyro_cli.ledger.parameters import count_parameters
 from tyro_cli.models.language_model import LanguageModel, build_model
 from tyro_cli.models.translation_model import TranslationModel, build_translation_model
-from tyro_cli.storage.checkpoints import checkpoint_path
+from tyro_cli.storage.checkpoints import MODEL, checkpoint_path
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest
 from tyro_cli.storage.tensors import read_tensor_header
-from tyro_cli.training.checkpoints import MODEL, load_model
+from tyro_cli.training.checkpoints import load_model
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.tasks import Model
 
@@ -160,7 +160,7 @@ def _scores(settings: Settings, model: Model, split: TokenSplit | PairSplit) -> 
         assert isinstance(split, PairSplit)
         return split_scores(pair_nats(model, split), split)
     assert isinstance(split, TokenSplit)
-    stride = settings.evaluation.stride or settings.data.context_length // 2
+    stride = settings.resolved_stride
     return split_scores(sweep_nats(model, split.tokens, stride=stride), split)
 
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tyro_cli.config.schema import ModelConfig
+from tyro_cli.storage.checkpoints import MODEL, MOMENTS, OPTIMIZER, STATE
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.tensors import read_tensor_header
-
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -157,42 +157,6 @@ def forward_flops(
     return flops
 
 
-def savings(first: Ledger, second: Ledger) -> int:
-    """Return how many parameters `second` has fewer than `first`."""
-    return first.total - second.total
-
-
-def expected_saving(first: Settings, second: Settings, vocab_size: int) -> int | None:
-    """Return what the formula says `second` saves, where only the tie differs.
-
-    In-out tying saves V * D against none, three-way 2 * V * D: V is then that of both sides.
-
-    Returns:
-        That difference, negative where `first` shares more, 0 if the models are equal, and None
-        where they differ in anything else that may change the number of parameters.
-    """
-    if first.task != second.task or first.data.context_length != second.data.context_length:
-        return None
-    if _same_shape(first.model) != _same_shape(second.model):
-        return None
-    matrices = MATRICES_SAVED[second.model.tying] - MATRICES_SAVED[first.model.tying]
-    return matrices * vocab_size * first.model.d_model
-
-
-def _same_shape(model: ModelConfig) -> tuple[object, ...]:
-    """Return what decides the number of parameters, the tie left out."""
-    return (
-        model.family,
-        model.d_model,
-        model.num_layers,
-        model.resolved_encoder_layers,
-        model.resolved_d_ff,
-        model.resolved_positions,
-        model.norm_place,
-        model.final_norm,
-    )
-
-
 def _component_of(name: str) -> str:
     """Return the row of the ledger that a parameter belongs to."""
     if name == "embedding.weight":

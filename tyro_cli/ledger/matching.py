@@ -107,10 +107,7 @@ def _solve(
 ) -> SolvedArm:
     """Find the closest value by bisection: parameters never shrink when one of the keys grows."""
     settings, by = arm.settings, match.by
-    layers = settings.model.num_layers
-    if settings.task == "translation":
-        layers += settings.model.resolved_encoder_layers
-    if by == "d_ff" and layers == 0:
+    if by == "d_ff" and settings.model.num_layers == 0:
         raise NoMatch(
             arm.name,
             "d_ff changes nothing in a model without layers (num_layers 0)",
@@ -118,7 +115,9 @@ def _solve(
         )
     # Heads are kept and their size stays even, so d_model moves in steps of two numbers a head.
     step = 2 * settings.model.num_heads if by == "d_model" else 1
-    low, high = 0 if by == "num_layers" else 1, _LARGEST[by] // step
+    # A decoder without layers never looks at its source.
+    least_layers = 1 if settings.task == "translation" else 0
+    low, high = least_layers if by == "num_layers" else 1, _LARGEST[by] // step
 
     def parameters_at(multiple: int) -> int:
         model = _with(settings.model, by, multiple * step)

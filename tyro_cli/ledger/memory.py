@@ -18,16 +18,19 @@ FLOAT32_BYTES = 4
 BFLOAT16_BYTES = 2
 
 HEAD_CHUNK_BYTES = 32 * 2**20
-"""Logits that the head loss holds at a time, whatever the vocabulary and the batch."""
+"""Logits that the head loss holds at a time: enough for fast products, whatever V and batch are."""
 
 HEAD_SLICE_BYTES = 2**20
-"""The part of a chunk that its softmax works on, and of the matrix that takes its gradient."""
+"""The part of a chunk that its softmax works on, and of the matrix that takes its gradient.
+
+It stays in the cache.
+"""
 
 PLAIN_ATTENTION_POSITIONS = 1024
 """Up to this context the attention probabilities are kept for the backward pass (on a CPU)."""
 
 EVALUATION_TOKENS = 4096
-"""Tokens of a forward pass in an evaluation, whatever the training batch."""
+"""Tokens of a forward pass in an evaluation; no result depends on it beyond rounding."""
 
 DECODING_POSITIONS = 32_768
 """Target positions whose keys and values a translation's search may hold, over all hypotheses."""
@@ -72,6 +75,7 @@ class TrainingMemory:
         evaluation: The work of an evaluation in float32: one chunk of logits and slices of its
             softmax, what one layer holds on its way forward, or a translation's search, whichever
             is more.
+        roles: The pass that measures role gradients, in float32, with a gradient for each role.
         mapped: The file of the best checkpoint, in memory while it is read.
         shapes: What is remembered of products, where their shapes are many.
         accumulates: Whether gradients of an earlier micro-batch lie beside the activations.
@@ -87,6 +91,7 @@ class TrainingMemory:
     head: int
     layer: int
     evaluation: int
+    roles: int
     mapped: int
     shapes: int
     accumulates: bool
@@ -100,7 +105,7 @@ class TrainingMemory:
             at_head += self.gradients
         at_end = self.gradients + self.second_gradient
         at_evaluation = self.weights + self.evaluation
-        return self.weights + self.moments + max(at_head, at_end, at_evaluation)
+        return self.weights + self.moments + max(at_head, at_end, at_evaluation, self.roles)
 
     @property
     def total(self) -> int:
@@ -151,7 +156,7 @@ def training_memory(
     if precision is None:
         precision = "bf16" if training.precision == "bf16" else "fp32"
     element_bytes = BFLOAT16_BYTES if precision == "bf16" else FLOAT32_BYTES
-    tokens = training.micro_batch_tokens or training.batch_tokens
+    tokens = training.resolved_micro_batch_tokens
     counted = parameter_counts(
         model, vocab_size, context_length, source_vocab_of(settings, vocab_size, source_vocab_size)
     )
@@ -177,6 +182,7 @@ def training_memory(
         head=chunk + slices + product + 2 * element_bytes * targets * model.d_model,
         layer=layer,
         evaluation=_evaluation_bytes(settings, vocab_size),
+        roles=_roles_bytes(settings, tokens, vocab_size),
         mapped=FLOAT32_BYTES * total,
         shapes=SHAPES_BYTES if precision == "bf16" and settings.task == "translation" else 0,
         accumulates=tokens < training.batch_tokens,
@@ -211,8 +217,18 @@ def _activation_bytes(settings: Settings, tokens: int, element_bytes: int) -> tu
     outside_bytes = 2 * norm_bytes + (1 + 2 * embedding + output) * place_bytes
     encoder = model.resolved_encoder_layers * layer_bytes
     decoder = model.num_layers * decoder_layer
-    largest = decoder_layer if model.num_layers else layer_bytes if encoder else 0
-    return side * (encoder + decoder + outside_bytes), side * largest
+    return side * (encoder + decoder + outside_bytes), side * decoder_layer
+
+
+def _roles_bytes(settings: Settings, tokens: int, vocab_size: int) -> int:
+    """Return what the measurement of role gradients holds; 0 where it is not asked for."""
+    if settings.evaluation.role_gradients_every_steps is None:
+        return 0
+    activations, layer = _activation_bytes(settings, tokens, FLOAT32_BYTES)
+    logits = min(HEAD_CHUNK_BYTES, FLOAT32_BYTES * tokens * vocab_size)
+    num_roles = 2 if settings.task == "language-modeling" else 3
+    gradients = num_roles * FLOAT32_BYTES * vocab_size * settings.model.d_model
+    return activations + max(layer, logits) + gradients
 
 
 def _probabilities(settings: Settings) -> int:
@@ -239,7 +255,7 @@ def _evaluation_bytes(settings: Settings, vocab_size: int) -> int:
     forward = max(head, FLOAT32_BYTES * tokens * layer)
     if settings.task == "language-modeling":
         return forward
-    hypotheses = max(settings.evaluation.beam_size or 5, DECODING_POSITIONS // context_length)
+    hypotheses = max(settings.evaluation.resolved_beam_size, DECODING_POSITIONS // context_length)
     positions = (model.num_layers + 1) * hypotheses * context_length + model.num_layers * tokens
     log_probabilities = 3 * hypotheses * vocab_size
     return max(forward, FLOAT32_BYTES * (2 * width * positions + log_probabilities))

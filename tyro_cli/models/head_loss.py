@@ -13,15 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tyro_cli.ledger.memory import HEAD_CHUNK_BYTES, HEAD_SLICE_BYTES
 from tyro_cli.models.shapes import padding_of
 
-CHUNK_BYTES = 32 * 2**20  # one chunk's logits: large enough for fast products
-SLICE_BYTES = 2**20  # what is done with a product is done in slices that stay in the cache
 IGNORED = -1
 
 
 def _chunk_tokens(hidden_ND: Tensor, matrix_VD: Tensor) -> int:
-    return max(1, CHUNK_BYTES // (len(matrix_VD) * hidden_ND.element_size()))
+    return max(1, HEAD_CHUNK_BYTES // (len(matrix_VD) * hidden_ND.element_size()))
 
 
 def _padded(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,8 +32,8 @@ def _padded(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slice_rows(row_bytes: int) -> int:
-    """Return how many rows have about `SLICE_BYTES`."""
-    return max(1, SLICE_BYTES // row_bytes)
+    """Return how many rows have about `HEAD_SLICE_BYTES`."""
+    return max(1, HEAD_SLICE_BYTES // row_bytes)
 
 
 def _softmax_slices(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tyro_cli.config.schema import ModelConfig
+from tyro_cli.ledger.memory import PLAIN_ATTENTION_POSITIONS
 from tyro_cli.models.shapes import padding_of
 
 
@@ -45,7 +46,7 @@ class Dropout:
         words.random_(torch.iinfo(torch.int64).min, None, generator=self.generator)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
         keep = (bits >= cut - 32768).to(x.dtype)
-        return x * keep.mul_(65536 / (65536 - cut))
+        return (x * keep).mul_(65536 / (65536 - cut))  # a scale kept in bfloat16 would be rounded
 
 
 class Linear(nn.Module):
@@ -173,7 +174,7 @@ def attend(
     """
     length, keys = query_BHTK.shape[-2], key_BHSK.shape[-2]
     assert mask_B11S is not None or length in (1, keys)
-    if query_BHTK.device.type != "cpu" or length > 1024:
+    if query_BHTK.device.type != "cpu" or length > PLAIN_ATTENTION_POSITIONS:
         is_causal = mask_B11S is None and length > 1
         return F.scaled_dot_product_attention(
             query_BHTK, key_BHSK, value_BHSK, attn_mask=mask_B11S, is_causal=is_causal
@@ -216,8 +217,8 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keep rows of the batch, in this order and as often as they are named."""
-        if self.held is not None:
-            self.held = (self.held[0][rows], self.held[1][rows])
+        assert self.held is not None, "there is nothing to select from"
+        self.held = (self.held[0][rows], self.held[1][rows])
 
 
 class Attention(nn.Module):

@@ -26,6 +26,12 @@ from tyro_cli.storage.system import (
 
 Kind = Literal["last", "best"]
 
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+"""The files of a checkpoint."""
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What the optimiser's file holds of each parameter."""
+
 _NAME = re.compile(r"(last|best)-([0-9]{8,18})(?:\.replaced-([0-9]{1,9}))?")
 
 

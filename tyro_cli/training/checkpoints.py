@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tyro_cli.errors import BrokenArm, DamagedRecord, RunFolderError
 from tyro_cli.models.tying import tie_metadata, verify_tie
-from tyro_cli.storage.checkpoints import newest_verified, save
+from tyro_cli.storage.checkpoints import MODEL, OPTIMIZER, STATE, Kind, newest_verified, save
 from tyro_cli.storage.files import read_json, write_json
 from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.optimizer import optimizer_tensors, restore_optimizer
@@ -29,7 +29,6 @@ from tyro_cli.training.tasks import Model
 
 FORMAT = 1
 ONE_PROCESS = {"processes": 1}  # what a fingerprint without this key means
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 REMEDY = "move the checkpoint away, and the cell begins again without it"
 
 Warn = Callable[[str], None]
@@ -66,7 +65,7 @@ class _State(_Part):
 
 def save_checkpoint(
     folder: Path,
-    kind: str,
+    kind: Kind,
     step: int,
     model: Model,
     optimizer: torch.optim.Optimizer | None,
@@ -92,7 +91,7 @@ def save_checkpoint(
             target / STATE, {"format": FORMAT, "step": step, "tie": tie_metadata(model), **state}
         )
 
-    return save(folder, kind, step, write)  # type: ignore[arg-type]
+    return save(folder, kind, step, write)
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from tyro_cli.config.schema import Settings
 from tyro_cli.data.preparing import Prepared
 from tyro_cli.errors import BrokenArm, Diverged, Interrupted, ProcessLost, StorageError
+from tyro_cli.ledger.parameters import role_of
 from tyro_cli.models.initialization import keyed_seed, parameter_digests
 from tyro_cli.models.layers import Dropout
 from tyro_cli.models.tying import verify_tie
@@ -131,7 +132,11 @@ class Trainer:
             self.processes.count,
             training.compile,
         )
-        self.role_gradients = RoleGradients(self.settings, context.data) if self.writes else None
+        self.role_gradients = (
+            RoleGradients(self.settings, context.data)
+            if self.writes and self.settings.evaluation.role_gradients_every_steps
+            else None
+        )
         self.without_gradient = {
             name for name, _ in self.model.named_parameters() if not self._is_frozen(name)
         }
@@ -374,8 +379,9 @@ class Trainer:
         """Learn which `last` checkpoints are there, and the best one that each needs."""
         for step, path in reversed(list_checkpoints(self.checkpoints, "last")):
             with suppress(StorageError, KeyError, TypeError):
-                best_step = int(read_json(path / "state.json")["progress"]["best_step"])
-                if step <= self.progress.step:
+                best_step = read_json(path / "state.json")["progress"]["best_step"]
+                # Nobody has verified it: what cannot be is passed over.
+                if type(best_step) is int and 0 <= best_step <= step <= self.progress.step:
                     self.anchors.append((step, best_step))
 
     def _state(self) -> dict[str, Any]:
@@ -403,10 +409,8 @@ class Trainer:
 
     def _is_frozen(self, name: str) -> bool:
         """Say whether the configuration keeps a parameter from moving: its role's rate is 0."""
-        for group in self.optimizer.param_groups:
-            if any(p is self.model.get_parameter(name) for p in group["params"]):
-                return bool(group["base_rate"] == 0)
-        return False
+        roles = self.settings.training.optimizer.roles
+        return bool(getattr(roles, role_of(name, self.settings.model)).rate == 0)
 
     def _note_gradients(self) -> None:
         self.without_gradient = {

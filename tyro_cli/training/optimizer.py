@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from tyro_cli.config.schema import ModelConfig, OptimizerConfig
 from tyro_cli.errors import DamagedRecord
 from tyro_cli.ledger.parameters import role_of
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from tyro_cli.storage.checkpoints import MOMENTS
 
 
 def make_optimizer(

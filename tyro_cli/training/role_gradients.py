@@ -37,12 +37,12 @@ class RoleGradients:
     """
 
     def __init__(self, settings: Settings, data: Prepared) -> None:
-        self.every_steps = settings.evaluation.role_gradients_every_steps
-        if self.every_steps is None:
-            return
-        training, context_length = settings.training, settings.data.context_length
-        # As much at a time as goes through the model in training, so that memory suffices.
-        micro_tokens = training.micro_batch_tokens or training.batch_tokens
+        every_steps = settings.evaluation.role_gradients_every_steps
+        assert every_steps is not None, "made only where it is asked for"
+        self.every_steps = every_steps
+        context_length = settings.data.context_length
+        # As much at a time as goes through the model in training; the estimate of memory knows.
+        micro_tokens = settings.training.resolved_micro_batch_tokens
         seed = keyed_seed(KIND)
         self.roles: tuple[Role, ...] = TWO_ROLES
         self.batch: tuple[np.ndarray, ...]
@@ -63,7 +63,7 @@ class RoleGradients:
 
         Like the loss of that update it is of step `step + 1`. None where nothing is due.
         """
-        if self.every_steps is None or step % self.every_steps:
+        if step % self.every_steps:
             return None
         roles = role_record(model, self.batch, self.bands, self.roles)
         return {"kind": KIND, "step": step + 1, **roles}

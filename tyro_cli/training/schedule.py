@@ -17,5 +17,5 @@ def rate_factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:
     if schedule.kind == "constant":
         return 1.0
     progress = (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
     return schedule.final_fraction + (1.0 - schedule.final_fraction) * cosine

@@ -118,7 +118,7 @@ class LanguageModeling:
             training.batch_tokens // context_length,
             seed,
         )
-        micro_tokens = training.micro_batch_tokens or training.batch_tokens
+        micro_tokens = training.resolved_micro_batch_tokens
         self.micro_windows = micro_tokens // context_length
 
     def build_model(self) -> LanguageModel:
@@ -175,7 +175,7 @@ class LanguageModeling:
 
     def final_scores(self, model: LanguageModel, poll: Poll, processes: Processes) -> FinalScores:
         """Sweep all splits in float32; several processes share the sweeps."""
-        stride = self.settings.evaluation.stride or self.settings.data.context_length // 2
+        stride = self.settings.resolved_stride
         part = (processes.rank, processes.count)
         final = FinalScores()
         for name, split in _scored_splits(self.data.splits, training_part(self.data)):
@@ -195,7 +195,7 @@ class Translation:
         self.settings, self.data, self.seed = settings, data, seed
         training = settings.training
         self.batches = PairBatches(data.splits["train"], training.batch_tokens, seed)
-        self.micro_tokens = training.micro_batch_tokens or training.batch_tokens
+        self.micro_tokens = training.resolved_micro_batch_tokens
 
     def build_model(self) -> TranslationModel:
         """Return the model with the initial values of the cell's seed."""

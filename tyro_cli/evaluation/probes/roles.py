@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tyro_cli.data.pair_batches import PairBatch, batch_of_pairs
 from tyro_cli.data.pair_splits import PairSplit
-from tyro_cli.evaluation.probes.rows import NUM_BANDS
+from tyro_cli.evaluation.probes.rows import NUM_BANDS, keyed_generator
 from tyro_cli.models.head_loss import head_loss
 from tyro_cli.models.language_model import LanguageModel
 from tyro_cli.models.translation_model import TranslationModel
@@ -57,7 +57,7 @@ def probe_batch(tokens: np.ndarray, context_length: int, num_windows: int, seed:
     """
     length = min(context_length, len(tokens) - 1)
     possible = (len(tokens) - 1) // length
-    drawn = np.sort(_permutation(possible, seed)[:num_windows])
+    drawn = np.sort(keyed_generator(seed).permutation(possible)[:num_windows])
     return tokens[drawn[:, None] * length + np.arange(length + 1)].astype(np.int64)
 
 
@@ -70,7 +70,7 @@ def probe_pairs(split: PairSplit, most_tokens: int, seed: int) -> PairBatch:
             itself is taken alone.
         seed: Key of the draw.
     """
-    drawn = _permutation(split.num_pairs, seed)
+    drawn = keyed_generator(seed).permutation(split.num_pairs)
     longest = sum(
         np.maximum.accumulate(lengths[drawn])
         for lengths in (split.source_lengths, split.target_lengths)
@@ -172,10 +172,6 @@ def _norms_and_cosines(products: Mapping[tuple[Role, Role], float]) -> dict[str,
     return {f"{role}_norm": _finite(norm) for role, norm in norms.items()} | {
         name: _finite(cosine) for name, cosine in cosines.items()
     }
-
-
-def _permutation(count: int, seed: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=seed)).permutation(count)
 
 
 def _finite(number: float) -> float | None:

@@ -46,12 +46,12 @@ def count_tokens(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
     return counts
 
 
-def counted_rows(counts_V: np.ndarray, seed: int, min_count: int = MIN_COUNT) -> CountedRows:
+def counted_rows(counts_V: np.ndarray, seed: int) -> CountedRows:
     """Return the rows that count, and a sample of them drawn without replacement."""
-    ids = np.flatnonzero(counts_V >= min_count)
+    ids = np.flatnonzero(counts_V >= MIN_COUNT)
     sample = np.arange(len(ids))
     if len(ids) > SAMPLE_ROWS:
-        sample = np.sort(_generator(seed).permutation(len(ids))[:SAMPLE_ROWS])
+        sample = np.sort(keyed_generator(seed).permutation(len(ids))[:SAMPLE_ROWS])
     return CountedRows(ids, counts_V[ids], sample)
 
 
@@ -61,7 +61,7 @@ def shuffle_rows(rows: CountedRows, seed: int) -> np.ndarray:
     Sampled rows change places with sampled rows, the others with each other, so neighbours and
     similarities of a shuffled matrix follow from those of the matrix itself.
     """
-    generator = _generator(seed)
+    generator = keyed_generator(seed)
     order = np.arange(len(rows.ids))
     others = np.setdiff1d(order, rows.sample)
     order[rows.sample] = generator.permutation(rows.sample)
@@ -85,5 +85,6 @@ def frequency_bands(counts_V: np.ndarray) -> np.ndarray:
     return bands
 
 
-def _generator(seed: int) -> np.random.Generator:
+def keyed_generator(seed: int) -> np.random.Generator:
+    """Return the generator of that seed, which is the same on every machine."""
     return np.random.Generator(np.random.Philox(key=seed))
