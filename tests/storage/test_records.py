@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from tests.storage.disk import faults, inode, journal, kills, names, open_descriptors
 from tyro_cli.errors import DamagedRecord, StorageError
 from tyro_cli.storage import records
-from tyro_cli.storage.records import RecordWriter, append_line, read_records, truncate_records
+from tyro_cli.storage.records import RecordWriter, read_records, truncate_records
+
+
+def append_line(path, value):
+    """Append one record and wait until it is on the disk, as training does."""
+    with RecordWriter(path) as writer:
+        writer.append(value)
+        writer.sync()
 
 
 @pytest.fixture

@@ -54,13 +54,6 @@ def truncate_records(path: Path, keep: Callable[[Record], bool]) -> None:
         write_bytes(path, data)
 
 
-def append_line(path: Path, value: Record) -> None:
-    """Append one record and wait until it is on the disk."""
-    with RecordWriter(path) as writer:
-        writer.append(value)
-        writer.sync()
-
-
 class RecordWriter:
     """Appends records to a file that it owns, beginning by cutting off a torn last line.
 

@@ -71,33 +71,6 @@ def compare_spaces(
     }
 
 
-def procrustes_residual(rows_RD: np.ndarray, rows_RE: np.ndarray) -> float | None:
-    """Return what the best rotation leaves of one space, 0 (same but for rotation) to 1.
-
-    Both are centred and scaled to a Frobenius norm of 1; with the rotation of Schönemann (1966) and
-    the best scale it leaves min |s X Q - Y|^2 = 1 - (sum of singular values of X'Y)^2. Where widths
-    differ the narrower space is thought of as filled up with zeros.
-    """
-    return _linear_measures(rows_RD, rows_RE)["procrustes_residual"]
-
-
-def linear_cka(rows_RD: np.ndarray, rows_RE: np.ndarray) -> float | None:
-    """Return linear centred kernel alignment, 0 to 1 (Kornblith et al. 2019, section 3).
-
-    |Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, columns centred.
-    """
-    return _linear_measures(rows_RD, rows_RE)["linear_cka"]
-
-
-def similarity_correlation(rows_SD: np.ndarray, rows_SE: np.ndarray) -> float | None:
-    """Return Spearman's correlation of two similarity matrices (Kriegeskorte et al. 2008).
-
-    The similarity of two rows is their cosine; every pair of rows counts once. Time and memory are
-    S x S: a sample of rows is meant.
-    """
-    return _correlation_of_ranks(_similarity_ranks(rows_SD), _similarity_ranks(rows_SE))
-
-
 def neighbour_overlap(neighbours_SK: np.ndarray, others_SK: np.ndarray) -> float:
     """Return the mean share of nearest neighbours that two spaces have in common, 0 to 1."""
     shared = (neighbours_SK[:, :, None] == others_SK[:, None, :]).any(axis=2)
@@ -134,7 +107,14 @@ def nearest_rows(
 
 
 def _linear_measures(rows_RD: np.ndarray, rows_RE: np.ndarray) -> dict[str, float | None]:
-    """Return the two measures that follow from the product of the centred spaces."""
+    """Return the two measures that follow from the product of the centred spaces X and Y.
+
+    Linear centred kernel alignment, 0 to 1 (Kornblith et al. 2019, section 3), in Frobenius norms:
+    |Y'X|^2 / (|X'X| |Y'Y|). And what the best rotation leaves of one space, 0 (same but for
+    rotation) to 1: with both scaled to a norm of 1, the rotation of Schönemann (1966) and the best
+    scale leave min |s X Q - Y|^2 = 1 - (sum of singular values of X'Y)^2. Where widths differ the
+    narrower space is thought of as filled up with zeros.
+    """
     first, second = _centred(rows_RD), _centred(rows_RE)
     product_ED = second.T @ first
     own = [float(np.linalg.norm(space.T @ space)) for space in (first, second)]
@@ -160,6 +140,10 @@ def _similarity_ranks(rows_SD: np.ndarray) -> np.ndarray:
 
 
 def _correlation_of_ranks(ranks_SS: np.ndarray, others_SS: np.ndarray) -> float | None:
+    """Return Spearman's correlation of two similarity matrices (Kriegeskorte et al. 2008).
+
+    The similarity of two rows is their cosine; every pair of rows counts once.
+    """
     upper = np.triu_indices(len(ranks_SS), k=1)
     first, second = ranks_SS[upper], others_SS[upper]
     first, second = first - first.mean(), second - second.mean()
