@@ -6,6 +6,7 @@ from tests.analysis.fake_runs import ARM_CHANGES, diverge, make_run, sha256, sig
 from tests.analysis.test_contrasts import only, without_words
 from tests.analysis.test_simulated_studies import contrast_of
 from tyro_cli.analysis.records import load_run
+from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.verdicts import (
     FamilyPs,
     margin_in_words,
@@ -96,7 +97,9 @@ def test_cannot_tell_for_the_sake_of_a_family_does_not_speak_of_an_edge():
 
 def test_a_half_width_within_the_margin_is_not_to_be_brought_there():
     """By the upper bound of the spread it may not stay within."""
-    sentence = plan_in_words((0.012, 0.012, 0.020, 0.012), 0.00995, "the margin", False)
+    differences = (0.012, 0.012, 0.020, 0.012)
+    seeds = seeds_needed(differences, 0.00995)
+    sentence = plan_in_words(differences, seeds, 0.00995, "the margin", False)
     assert "is within the margin already; that it stays there would take" in sentence
 
 

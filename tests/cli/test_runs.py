@@ -11,8 +11,7 @@ import pytest
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
 from tests.analysis.fake_studies import make_study
 from tests.folders import snapshot
-from tyro_cli.cli.options import folder_bytes
-from tyro_cli.cli.run_folders import age_in_words
+from tyro_cli.cli.run_folders import age_in_words, folder_bytes
 from tyro_cli.storage.locks import owned
 
 

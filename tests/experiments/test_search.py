@@ -108,7 +108,7 @@ def test_where_all_share_the_baselines_best_no_cell_is_known_before_the_trials(t
 
 
 def test_seeds_of_the_command_line_that_are_seeds_of_trials_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="--seeds: 100 is a seed of the contrasts too"):
+    with pytest.raises(UsageError, match="seeds: 100 is a seed of the contrasts too"):
         planned(tmp_path, SEARCH, seeds=(0, 100))
 
 

@@ -122,6 +122,21 @@ def test_a_study_over_texts_is_extended_by_another_text(planned):
     assert len({start.plan.run_id for start in more.starts}) == 3
 
 
+def test_a_study_over_chains_is_extended_by_one_before_its_first(planned, tmp_path, monkeypatch):
+    """A chain is told by its settings, so the content of the first point is a level, too."""
+
+    def prepare(task, data, **_):
+        return prepared_data(tmp_path, text="abc"[int(4 * data.synthetic.irreversibility)])
+
+    monkeypatch.setattr(run, "prepare", prepare)
+    chain = "{states: 8, irreversibility: 0.5, train_tokens: 100, heldout_tokens: 100}"
+    base = BASE.replace("corpus: kjv", f"corpus: synthetic\n  synthetic: {chain}")
+    factors = "  turn: {data.synthetic.irreversibility: [%s]}\n"
+    first = planned(factors % "0.25, 0.5", experiment=base + ARMS)
+    more = planned(factors % "0, 0.25, 0.5", experiment=base + ARMS)
+    assert more.study_id == first.study_id
+
+
 def test_points_of_one_content_are_refused(planned):
     with pytest.raises(ConfigurationError) as caught:
         planned("  text: {data.corpus: [old-a, new-a]}\n")

@@ -18,6 +18,7 @@ from tyro_cli.config.schema import ROLE_GRADIENTS, Settings
 from tyro_cli.data.prepared_pairs import PreparedPairs, prepare_pairs
 from tyro_cli.errors import Interrupted
 from tyro_cli.evaluation.translation import pair_nats
+from tyro_cli.experiments.launchers.ray_node import RECORDS
 from tyro_cli.experiments.specs import CellSpec
 from tyro_cli.experiments.worker import run_cell
 from tyro_cli.ledger.ledger import ledger_of
@@ -108,6 +109,9 @@ def test_a_cell_leaves_scores_translations_and_counts(
     result = train(tmp_path, data, chosen)
     cell = tmp_path / "arm" / "seed-0"
     CellResult.model_validate(result)
+    kept = {str(path.relative_to(cell)) for path in cell.rglob("*") if path.is_file()}
+    kept = {name for name in kept if not name.startswith((".", "checkpoints/"))}
+    assert kept <= {*RECORDS}, "what Ray brings back from another machine"
     total = ledger_of(chosen, data.vocab_size, source_vocab_size=data.source_vocab_size).total
     assert result["parameters"]["unique_storage"] == total
     assert result["parameters"]["tied"] == (tying != "none")

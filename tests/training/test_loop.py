@@ -1,5 +1,6 @@
 """The loop: exact resume, accumulation, early stopping, divergence, and what a stop leaves."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,26 @@ def test_a_number_that_is_not_finite_stops_before_the_update(tmp_path: Path, whe
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
     assert [s for s, _ in list_checkpoints(tmp_path / "checkpoints", "last")] == [5]
     assert trainer.divergence is not None and trainer.divergence["step"] == 6
+
+
+@pytest.mark.parametrize("best_step", ["8", True, -4, 10**9, None])
+def test_an_older_checkpoint_that_cannot_be_right_stops_no_sound_cell(
+    tmp_path: Path, best_step: object
+) -> None:
+    """Nobody has verified it: the newest one is what training goes on from."""
+    frequent = tiny.training(checkpoint_every_steps=2)
+    context = tiny.context(tmp_path, training=frequent)
+    object.__setattr__(context, "poll", _after(9))
+    with pytest.raises(Interrupted):
+        Trainer(context).run()
+    checkpoints = tmp_path / "checkpoints"
+    older, newest = (path for _, path in reversed(list_checkpoints(checkpoints, "last")))
+    state = json.loads((older / "state.json").read_text())
+    state["progress"]["best_step"] = best_step
+    (older / "state.json").write_text(json.dumps(state))
+    trainer = Trainer(tiny.context(tmp_path, training=frequent))
+    trainer.run()
+    assert trainer.progress.finished and newest.name != older.name
 
 
 def test_a_checkpoint_of_another_cell_or_other_numerics_is_refused(tmp_path: Path) -> None:

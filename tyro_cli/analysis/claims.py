@@ -404,14 +404,15 @@ def _outcome(
 
 
 def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
+    """Say what would settle an open finding; None where its mean and its margin are zero."""
     target = one.margin if one.margin is not None else abs(sum(values) / len(values))
     if target == 0:
         return None
     is_decided_alone = paired_t_test(values) <= LEVEL or (
         one.margin is not None and equivalence_test(values, one.margin).p <= LEVEL
     )
-    sentence = plan_in_words(values, target, f"{target:.4f}", is_decided_alone)
     seeds = seeds_needed(values, target)
+    sentence = plan_in_words(values, seeds, target, f"{target:.4f}", is_decided_alone)
     if one.hours_a_seed is None or seeds > MOST_SEEDS_NAMED:
         return Plan(sentence, None)
     return Plan(sentence, max(0, seeds - len(values)) * one.hours_a_seed)

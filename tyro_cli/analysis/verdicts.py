@@ -332,23 +332,28 @@ def _margin_and_seeds(
             f"The 90 % interval [{within.low:+.4f}, {within.high:+.4f}] lies within {in_words}."
         ]
     is_decided_alone = _decide(contrast, margin, margin_nats, None)[0] != kind
-    plan = plan_in_words(contrast.differences, margin_nats, in_words, is_decided_alone)
+    seeds = seeds_needed(contrast.differences, margin_nats)
+    plan = plan_in_words(contrast.differences, seeds, margin_nats, in_words, is_decided_alone)
     return [f"{plan[0].upper()}{plan[1:]}"]
 
 
 def plan_in_words(
-    differences: Sequence[float], target: float, in_words: str, is_decided_alone: bool
+    differences: Sequence[float],
+    seeds: int,
+    target: float,
+    in_words: str,
+    is_decided_alone: bool,
 ) -> str:
     """Say how many seeds would bring the half-width of the interval to a target.
 
     Args:
         differences: Arm - baseline by seed, two or more.
+        seeds: What `seeds_needed` says of them and the target.
         target: The half-width to come to, above zero.
         in_words: The target as the sentence names it.
         is_decided_alone: Whether the differences decide as long as no p is adjusted.
     """
     half_width = paired_t_interval(differences).half_width
-    seeds = seeds_needed(differences, target)
     if seeds <= len(differences):
         what_then = "the difference lies at the edge, and more seeds may not settle it."
         if is_decided_alone:

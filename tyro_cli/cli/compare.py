@@ -15,9 +15,9 @@ from tyro_cli.cli.options import (
     JsonOption,
     OutOption,
     all_named,
-    newest_run,
     parse_names,
 )
+from tyro_cli.cli.run_folders import newest_run
 from tyro_cli.cli.streams import print_json, print_line, print_text, warn
 from tyro_cli.cli.tables import (
     Compared,

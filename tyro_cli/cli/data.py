@@ -10,9 +10,8 @@ from tyro_cli.cli.options import (
     JsonOption,
     Overrides,
     checked_overrides,
-    folder_bytes,
-    subfolders,
 )
+from tyro_cli.cli.run_folders import folder_bytes, subfolders
 from tyro_cli.cli.streams import print_json, print_line, warn
 from tyro_cli.cli.tables import draw_table
 

@@ -5,13 +5,12 @@ command. A value that cannot be meant raises `UsageError` naming the option.
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tyro_cli.errors import NothingMatched, UsageError
+from tyro_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tyro_cli.config.loading import LoadedExperiment
@@ -178,48 +177,3 @@ def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
     if repeated:
         raise UsageError(f"{option} names {', '.join(repeated)} twice", "name each once")
     return names
-
-
-def is_run(folder: Path) -> bool:
-    """Say whether `folder` looks like a run: it holds a manifest, and is no study."""
-    return (folder / "manifest.json").is_file() and not (folder / "study.yaml").is_file()
-
-
-def list_runs(root: Path) -> list[Path]:
-    """Return the run folders under `root`, oldest first by their manifest's time."""
-    folders = [folder for folder in subfolders(root) if is_run(folder)]
-    return sorted(folders, key=lambda folder: (manifest_time(folder), folder.name))
-
-
-def newest_run(root: Path) -> Path:
-    """Return the run under `root` that was started or extended last."""
-    folders = list_runs(root)
-    if not folders:
-        raise NothingMatched(
-            f"{root} holds no run", "train one: wtie train --config configs/quickstart.yaml"
-        )
-    return folders[-1]
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return what all files under a folder hold, in bytes; what vanishes meanwhile is not there."""
-    size = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                size += os.stat(os.path.join(parent, name), follow_symlinks=False).st_size
-    return size
-
-
-def manifest_time(folder: Path) -> int:
-    """Return when a folder's manifest was written, in nanoseconds; 0 where it has vanished."""
-    with suppress(FileNotFoundError):
-        return (folder / "manifest.json").stat().st_mtime_ns
-    return 0
-
-
-def subfolders(root: Path) -> list[Path]:
-    """Return the folders in a folder by name, without those that are still being written."""
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[:1] != ".")

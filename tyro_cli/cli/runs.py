@@ -19,7 +19,6 @@ from tyro_cli.cli.options import (
     RunArgument,
     all_named,
     named,
-    newest_run,
 )
 from tyro_cli.cli.run_folders import (
     STATES,
@@ -29,6 +28,7 @@ from tyro_cli.cli.run_folders import (
     fits,
     is_study_folder,
     list_folders,
+    newest_run,
     remove_folder,
     summary_of,
 )

@@ -201,7 +201,7 @@ def _check_search(tune: TuneConfig, baseline: str, plan: Plan) -> None:
     shared = sorted(set(tune.seeds) & set(plan.seeds))
     if shared:
         raise UsageError(
-            f"--seeds: {seeds_message(shared)}", "choose others, or change the seeds of tune:"
+            f"seeds: {seeds_message(shared)}", "choose others, or change the seeds of tune:"
         )
     if tune.shared == "baseline-best" and baseline not in plan.selected_arms:
         raise UsageError(

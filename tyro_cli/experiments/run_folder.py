@@ -62,16 +62,16 @@ def check_run_folder(plan: Plan, prepared: Prepared) -> dict[str, Any] | None:
             return None
         raise RunFolderError(
             f"{folder} is not a run folder of ours: it holds files, but no manifest.json",
-            "choose another place with --out, another name: in the configuration, or --fresh, "
-            "which moves the folder aside",
+            "choose another place with --out, another name: in the configuration, or wtie "
+            "train --fresh, which moves the folder aside",
         )
     manifest = _read_manifest(path)
     if manifest["run_id"] != plan.run_id:
         raise RunFolderError(
             f"{folder} holds another run: its manifest says {manifest['run_id'][:16]}, this "
             f"experiment is {plan.run_id[:16]}",
-            "change name: in the configuration, choose --out, or use --fresh, which moves the "
-            "folder aside",
+            "change name: in the configuration, choose --out, or use wtie train --fresh, "
+            "which moves the folder aside",
         )
     _check_tokens(plan, prepared, manifest)
     for name in plan.arms:
@@ -156,7 +156,9 @@ def _tokenizers(prepared: Prepared) -> dict[str, bytes]:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    remedy = "restore the file from a copy, or use --fresh, which moves the run folder aside"
+    remedy = (
+        "restore the file from a copy, or use wtie train --fresh, which moves the run folder aside"
+    )
     try:
         manifest = read_json(path)
         Manifest.model_validate(manifest)
@@ -184,8 +186,8 @@ def _check_tokens(plan: Plan, prepared: Prepared, manifest: Mapping[str, Any]) -
     raise RunFolderError(
         f"{plan.run_folder}: the tokenizer trained on this corpus is not the one that the run was "
         f"started with ({str(recorded.get(key))[:12]} then, {hashes[key][:12]} now)",
-        "install the version of tokenizers that manifest.json names, or use --fresh, which moves "
-        "the run folder aside",
+        "install the version of tokenizers that manifest.json names, or use wtie train "
+        "--fresh, which moves the run folder aside",
     )
 
 
@@ -200,8 +202,8 @@ def _check_arm(plan: Plan, name: str, manifest: Mapping[str, Any]) -> None:
     raise RunFolderError(
         f"{plan.run_folder}: the arm '{name}' has cells that were trained with other settings"
         f"{_changes(recorded.get('settings'), now)}",
-        f"give the changed arm a new name, or use --fresh, which moves {plan.run_folder.name} "
-        "aside and starts over",
+        f"give the changed arm a new name, or use wtie train --fresh, which moves "
+        f"{plan.run_folder.name} aside and starts over",
     )
 
 

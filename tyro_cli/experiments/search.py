@@ -12,7 +12,7 @@ from tyro_cli.config.tuning import in_words, seeds_message
 from tyro_cli.errors import DamagedRecord, RunFolderError
 from tyro_cli.experiments.plan import Cell, Plan
 
-REMEDY = "put the old values back beside the new ones, or use --fresh, which starts over"
+REMEDY = "put the old values back beside the new ones, or use wtie train --fresh, which starts over"
 
 
 def search_record(
@@ -65,7 +65,7 @@ def check_search(plan: Plan, manifest: Mapping[str, Any]) -> None:
     if shared := sorted(contrasts & trials):
         raise RunFolderError(
             f"{plan.run_folder}: {seeds_message(shared)}",
-            "choose other seeds, or use --fresh, which moves the run folder aside",
+            "choose other seeds, or use wtie train --fresh, which moves the run folder aside",
         )
     if tune is None or earlier is None:
         return
@@ -88,7 +88,7 @@ def check_search(plan: Plan, manifest: Mapping[str, Any]) -> None:
         raise RunFolderError(
             f"{plan.run_folder}: the search was begun with trials of another budget: "
             f"{_budget(earlier['budget'])} then, {_budget(budget)} now",
-            "put the old budget back, or use --fresh, which starts over",
+            "put the old budget back, or use wtie train --fresh, which starts over",
         )
 
 

@@ -109,13 +109,8 @@ def plan_study(
                 stop=stop,
             )
         except UsageError as error:
-            remedy = error.remedy
-            if remedy is not None and "--fresh" in remedy:  # an option of wtie train alone
-                remedy = "put the change back, or train elsewhere: --out FOLDER"
-            message = error.message.replace("--seeds:", "seeds:")
-            raise type(error)(
-                f"{message}\n  (the point {levels_in_words(point.levels)})", remedy
-            ) from None
+            where = levels_in_words(point.levels)
+            raise type(error)(f"{error.message}\n  (the point {where})", error.remedy) from None
         other = by_run.setdefault(start.plan.run_id, point)
         if other is not point:
             raise ConfigurationError(
