@@ -129,12 +129,12 @@ def test_a_number_that_is_not_finite_stops_before_the_update(tmp_path: Path, whe
     assert trainer.divergence is not None and trainer.divergence["step"] == 6
 
 
-@pytest.mark.parametrize("best_step", ["8", True, -4, 10**9, None])
+@pytest.mark.parametrize("best_step", ["x", "8", -4, 10**9, None])
 def test_an_older_checkpoint_that_cannot_be_right_stops_no_sound_cell(
     tmp_path: Path, best_step: object
 ) -> None:
     """Nobody has verified it: the newest one is what training goes on from."""
-    frequent = tiny.training(checkpoint_every_steps=2)
+    frequent = tiny.training(checkpoint_every_steps=3)
     context = tiny.context(tmp_path, training=frequent)
     object.__setattr__(context, "poll", _after(9))
     with pytest.raises(Interrupted):
