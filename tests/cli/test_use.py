@@ -58,6 +58,13 @@ def test_generate_prints_the_text(wtie, asked):
     assert (asked["prompt"], asked["max_tokens"], asked["top_k"]) == ("In", 3, 5)
 
 
+def test_a_random_seed_that_no_generator_takes_is_refused(wtie, asked):
+    result = wtie("generate", "runs/a", "--prompt", "x", "--random-seed", str(2**64))
+    assert result.exit_code == 2
+    assert "--random-seed" in result.stderr
+    assert not asked
+
+
 def test_generate_json(wtie, asked):
     record = json.loads(wtie("generate", "runs/x", "--prompt", "In", "--json").stdout)
     assert record == {"prompt": "In", "text": "the beginning\x1b"}
