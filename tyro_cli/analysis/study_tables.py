@@ -133,7 +133,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
     for point in study.points:
         baseline = point.run.manifest.arms[study.manifest.baseline].ledger.total
         for arm in study.manifest.arms:
-            rows.append(_result_row(study, point.levels, point.run, arm, baseline, withheld))
+            rows.append(_result_row(point.levels, point.run, arm, baseline, withheld))
     kept = [column for column in METRICS if column.key not in withheld]
     notes = [
         "Means over seeds on test at the best-valid checkpoint; the perplexity of a mean is "
@@ -225,7 +225,6 @@ def family_table(study: StudyRecords, contrasts: Sequence[StudyContrast]) -> Tab
 
 
 def _result_row(
-    study: StudyRecords,
     levels: Mapping[str, Any],
     run: RunRecords,
     arm: str,

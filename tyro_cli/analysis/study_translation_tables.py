@@ -25,7 +25,7 @@ from tyro_cli.analysis.translation_tables import (
     overlap_row,
     quality_contrast,
 )
-from tyro_cli.config.grid import level_text
+from tyro_cli.config.grid import level_text, levels_in_words
 
 CHANGING = {"bits_per_byte": "bits/byte", "bleu": "BLEU"}
 """What an interaction is shown in: of the original text, so it compares however words split."""
@@ -62,7 +62,8 @@ def quality_table(study: StudyRecords, *, force: bool = False) -> Table:
     others = [arm for arm in study.manifest.arms if arm != baseline]
     scores = []
     for point in study.points:
-        compared, left_out = comparable_scores(point.run.labelled(), "cells", force=force)
+        results = point.run.labelled(f"{levels_in_words(point.levels)} ")
+        compared, left_out = comparable_scores(results, "cells", force=force)
         scores += [(point, score) for score in compared]
         notes += left_out
     for arm, (point, score) in itertools.product(others, scores):

@@ -124,7 +124,7 @@ def verdict(
         *([beside] if beside else []),
         f"Pairs verified: {contrast.pairs_in_words()}.",
         *_family(contrast, family),
-        *_margin_and_seeds(kind, contrast, margin, family),
+        *_margin_and_seeds(kind, contrast, margin),
         *_what_is_missing(contrast),
     ]
     if contrast.metric == "nats_per_token":
@@ -317,9 +317,7 @@ def _rates(contrast: Contrast) -> str:
     return each
 
 
-def _margin_and_seeds(
-    kind: Kind, contrast: Contrast, margin: float, family: FamilyPs | None
-) -> list[str]:
+def _margin_and_seeds(kind: Kind, contrast: Contrast, margin: float) -> list[str]:
     """Set the 90 % interval against the margin; say how many seeds would answer what is open."""
     if kind not in ("better-small", "equivalent", "cannot-tell"):
         return []

@@ -108,7 +108,7 @@ def load_experiment(
     data = plain(root)
     experiment, base_problems = _validate_experiment(root, data)
     problems += base_problems
-    arms, arm_problems = _resolve_arms(root, data, base_problems)
+    arms, arm_problems = _resolve_arms(root, base_problems)
     problems += arm_problems
     problems += _check_references(root, data)
     if experiment is not None:
@@ -264,7 +264,7 @@ def problems_at(
 
 
 def _resolve_arms(
-    root: Node, data: Mapping[str, Any], base_problems: Sequence[Problem]
+    root: Node, base_problems: Sequence[Problem]
 ) -> tuple[dict[str, Arm], list[Problem]]:
     """Merge and validate every arm; what is wrong in the base already is not said again."""
     arms: dict[str, Arm] = {}

@@ -166,7 +166,7 @@ def verdict_cards(
                 text=verdict.text,
                 sentence=verdict.sentence,
                 swatch=swatch(colours[verdict.winner]) if verdict.winner else None,
-                facts=(*_facts(view, one), *_tuned_facts(view, tuned.get(one.arm))),
+                facts=(*_facts(view, one), *_tuned_facts(tuned.get(one.arm))),
             )
         )
     return tuple(cards)
@@ -224,7 +224,7 @@ def _facts(view: RunView, one: Contrast) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _tuned_facts(view: RunView, tuned: TunedVerdict | None) -> tuple[Fact, ...]:
+def _tuned_facts(tuned: TunedVerdict | None) -> tuple[Fact, ...]:
     if tuned is None:
         return ()
     mean = tuned.contrast.mean if tuned.contrast is not None else None
