@@ -93,8 +93,8 @@ def test_words_become_a_choice(wtie, words, with_ray, monkeypatch):
         module, name = experiments_run, "train_experiment"
     asked = []
 
-    def start(request=None, **more):
-        asked.append(more["launcher"] if request is None else request.launcher)
+    def start(request, *_):
+        asked.append(request.launcher)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, name, start)

@@ -13,15 +13,15 @@ from tyro_cli.experiments import run as experiments_run
 @pytest.fixture
 def trained(in_empty_folder, monkeypatch, repository):
     """Let training return a run written by hand, and keep what was asked of it."""
-    asked = {}
+    asked = []
     Path("a.yaml").write_text((repository / "configs" / "quickstart.yaml").read_text())
 
     def prepare(*, failed=(), trained_cells=6, **changes):
         folder = make_run(in_empty_folder, **changes)
 
-        def train_experiment(**request):
-            asked.update(request)
-            request["console"].print("untied/seed-0: started")
+        def train_experiment(request, world):
+            asked.append(request)
+            request.console.print("untied/seed-0: started")
             return experiments_run.TrainOutcome(folder, trained_cells, 6, tuple(failed))
 
         monkeypatch.setattr(experiments_run, "train_experiment", train_experiment)
@@ -45,12 +45,13 @@ def test_words_become_a_request(wtie, trained):
     _, asked = trained()
     words = ("--seeds", "0-2,5", "--arms", "tied,untied", "--workers", "3", "--fresh", "name=other")
     wtie("train", "--config", "a.yaml", *words)
-    assert asked["seeds"] == (0, 1, 2, 5)
-    assert asked["arms"] == ("tied", "untied")
-    assert asked["workers"] == 3
-    assert asked["threads"] is None
-    assert asked["fresh"] is True
-    assert asked["loaded"].experiment.name == "other"
+    (request,) = asked
+    assert request.seeds == (0, 1, 2, 5)
+    assert request.arms == ("tied", "untied")
+    assert request.workers == 3
+    assert request.threads is None
+    assert request.fresh is True
+    assert request.loaded.experiment.name == "other"
 
 
 def test_nothing_to_do_is_said(wtie, trained):
@@ -94,10 +95,10 @@ def test_without_a_single_result_there_are_no_tables(wtie, trained):
 def test_dry_run_trains_nothing(wtie, trained, monkeypatch):
     _, asked = trained()
     plan = experiments_dry_run.DryRun(("run folder  runs/x", "cells  6"), {"missing_cells": 6})
-    monkeypatch.setattr(experiments_dry_run, "dry_run", lambda **_: plan)
+    monkeypatch.setattr(experiments_dry_run, "dry_run", lambda request: plan)
     assert wtie("train", "--dry-run", "--config", "a.yaml").stdout == (
         "run folder  runs/x\ncells  6\n"
     )
     record = json.loads(wtie("train", "--dry-run", "--config", "a.yaml", "--json").stdout)
     assert record == {"missing_cells": 6}
-    assert asked == {}
+    assert asked == []

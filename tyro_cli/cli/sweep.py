@@ -6,7 +6,7 @@ The words are checked before anything is loaded; the grid, its shards and its fo
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,6 +33,7 @@ from tyro_cli.training.world import refuse_torchrun
 
 if TYPE_CHECKING:
     from tyro_cli.analysis.studies import StudyRecords
+    from tyro_cli.experiments.sweep import SweepRequest
 
 FAILED_CELLS = 4
 
@@ -114,7 +115,7 @@ def sweep(
         _sweep(request, as_json=as_json)
 
 
-def _dry_run(request: Any, *, as_json: bool) -> None:
+def _dry_run(request: "SweepRequest", *, as_json: bool) -> None:
     from tyro_cli.experiments.sweep import dry_lines, dry_sweep
 
     record = dry_sweep(request)
@@ -124,7 +125,7 @@ def _dry_run(request: Any, *, as_json: bool) -> None:
         dry_lines(record, print_line)
 
 
-def _sweep(request: Any, *, as_json: bool) -> None:
+def _sweep(request: "SweepRequest", *, as_json: bool) -> None:
     from tyro_cli.analysis.rendering import write_tables
     from tyro_cli.analysis.studies import load_study_records
     from tyro_cli.experiments.sweep import sweep_study

@@ -6,7 +6,7 @@ belong to `experiments`. The tables go to stdout, everything said on the way to 
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,6 +33,9 @@ from tyro_cli.cli.options import (
 from tyro_cli.cli.streams import print_json, print_line, progress_console, warn
 from tyro_cli.cli.tables import compare_run, draw, warn_of_missing_cells
 from tyro_cli.training.world import World, read_world, refuse_torchrun
+
+if TYPE_CHECKING:
+    from tyro_cli.experiments.run import TrainRequest
 
 
 def train(
@@ -93,21 +96,22 @@ def train(
         check_device(device)
         loaded = load_checked(config, checked_overrides(overrides))
         from tyro_cli.config.seeds import parse_seeds
+        from tyro_cli.experiments.run import TrainRequest
 
-        request: dict[str, Any] = {
-            "loaded": loaded,
-            "seeds": None if seeds is None else parse_seeds(seeds),
-            "arms": parse_names(arms, "--arms"),
-            "workers": parse_count(workers, "--workers"),
-            "threads": parse_count(threads, "--threads"),
-            "device": device,
-            "out": out,
-            "fresh": fresh,
-            "allow_numeric_drift": allow_numeric_drift,
-            "launcher": choose_launcher(launcher, ray_address, storage),
-            "command": [*_program(world), *sys.argv[1:]],
-            "console": progress_console(),
-        }
+        request = TrainRequest(
+            loaded=loaded,
+            seeds=None if seeds is None else parse_seeds(seeds),
+            arms=parse_names(arms, "--arms"),
+            workers=parse_count(workers, "--workers"),
+            threads=parse_count(threads, "--threads"),
+            device=device,
+            out=out,
+            fresh=fresh,
+            allow_numeric_drift=allow_numeric_drift,
+            launcher=choose_launcher(launcher, ray_address, storage),
+            command=[*_program(world), *sys.argv[1:]],
+            console=progress_console(),
+        )
         if dry_run:
             refuse_torchrun("wtie train --dry-run", "leave torchrun out")
             _show_plan(request, as_json=as_json)
@@ -130,10 +134,10 @@ def _program(world: World) -> list[str]:
     return ["torchrun", "--standalone", "--nproc-per-node", str(world.size), "-m", "tyro_cli"]
 
 
-def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
+def _show_plan(request: "TrainRequest", *, as_json: bool) -> None:
     from tyro_cli.experiments.dry_run import dry_run
 
-    plan = dry_run(**request)
+    plan = dry_run(request)
     if as_json:
         print_json(plan.record)
         return
@@ -141,10 +145,10 @@ def _show_plan(request: dict[str, Any], *, as_json: bool) -> None:
         print_line(line)
 
 
-def _train(request: dict[str, Any], world: World, *, as_json: bool) -> None:
+def _train(request: "TrainRequest", world: World, *, as_json: bool) -> None:
     from tyro_cli.experiments.run import train_experiment
 
-    outcome = train_experiment(**request, world=world)
+    outcome = train_experiment(request, world)
     if outcome.trained_cells == 0 and not outcome.failed:
         warn(f"all {outcome.done_cells} cells were trained before; nothing to do")
     from tyro_cli.analysis.records import load_run

@@ -4,28 +4,21 @@ Everything is found out as a start would, up to the point where something is wri
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from tyro_cli.config.loading import LoadedExperiment
-from tyro_cli.experiments.launchers.choice import LauncherChoice
 from tyro_cli.experiments.limits import WORKER_BYTES
 from tyro_cli.experiments.live import duration
 from tyro_cli.experiments.run import (
     Start,
+    TrainRequest,
     choose_threads,
     disk_bytes,
     largest_arm,
-    prepare_start,
 )
 from tyro_cli.experiments.search import most_to_come, open_cells
-from tyro_cli.experiments.specs import read_result
 from tyro_cli.training.signals import polled_signals
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -36,49 +29,30 @@ class DryRun:
     record: dict[str, Any]
 
 
-def dry_run(
-    loaded: LoadedExperiment,
-    *,
-    seeds: tuple[int, ...] | None,
-    arms: tuple[str, ...] | None,
-    workers: int | None,
-    threads: int | None,
-    device: str,
-    out: Path,
-    fresh: bool,
-    allow_numeric_drift: bool,
-    launcher: LauncherChoice,
-    command: list[str],
-    console: "Console",
-) -> DryRun:
+def dry_run(request: TrainRequest) -> DryRun:
     """Say what `train_experiment` would do, and write nothing but the cache of token arrays.
 
     Time is estimated from a few steps of each missing arm, measured now.
     """
     with polled_signals() as stop:
-        ready = prepare_start(
-            loaded,
-            seeds=seeds,
-            arms=arms,
-            device=device,
-            out=out,
-            fresh=fresh,
-            say=lambda text: console.print(text, soft_wrap=True),
-            stop=stop,
-        )
+        ready = request.prepare(stop)
         plan = ready.plan
-        cells = open_cells(plan, fresh=fresh)
-        missing = [c for c in cells if fresh or read_result(c.folder, c.cell_id) is None]
+        cells = open_cells(plan, fresh=request.fresh)
+        missing = request.missing(cells)
         to_come = most_to_come(plan, missing)
         at_most = [*missing, *to_come]
         largest, memory = largest_arm(ready, at_most)
-        with launcher.opened(len(at_most)) as carrier:
+        with request.launcher.opened(len(at_most)) as carrier:
             num_workers = carrier.choose_workers(
-                workers, len(at_most), memory, ready.device, largest
+                request.workers, len(at_most), memory, ready.device, largest
             )
             share = carrier.share_cores(num_workers)
         num_threads = choose_threads(
-            ready, threads, share, fresh=fresh, allow_drift=allow_numeric_drift
+            ready,
+            request.threads,
+            share,
+            fresh=request.fresh,
+            allow_drift=request.allow_numeric_drift,
         )
         from tyro_cli.training.throughput import measure_step_seconds  # torch: not before
 

@@ -41,6 +41,61 @@ CHECKPOINT_SLACK = 1.1  # headers, records and tables beside the tensors
 
 
 @dataclass(frozen=True)
+class TrainRequest:
+    """What `wtie train` is asked for.
+
+    Attributes:
+        loaded: The experiment.
+        seeds: Instead of the experiment's, or None.
+        arms: Only these arms, or None for all.
+        workers: Cells at once; None for as many as cells, cores, devices and memory allow.
+        threads: Threads of a worker; None for cores divided by the cells at once. A run keeps the
+            number of its first start.
+        device: `auto`, `cpu` or `cuda`.
+        out: The folder of runs.
+        fresh: Move an existing run folder aside first.
+        allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
+        launcher: What carries the cells to where they are trained.
+        command: The command line, for the manifest and the message that says how to resume.
+        console: Where progress is shown (stderr).
+    """
+
+    loaded: LoadedExperiment
+    seeds: tuple[int, ...] | None
+    arms: tuple[str, ...] | None
+    workers: int | None
+    threads: int | None
+    device: str
+    out: Path
+    fresh: bool
+    allow_numeric_drift: bool
+    launcher: LauncherChoice
+    command: list[str]
+    console: "Console"
+
+    def say(self, text: str) -> None:
+        """Show one line of progress."""
+        self.console.print(text, soft_wrap=True)
+
+    def prepare(self, stop: StopRequest) -> "Start":
+        """Return `prepare_start` of this request."""
+        return prepare_start(
+            self.loaded,
+            seeds=self.seeds,
+            arms=self.arms,
+            device=self.device,
+            out=self.out,
+            fresh=self.fresh,
+            say=self.say,
+            stop=stop,
+        )
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells that are to be trained."""
+        return [c for c in cells if self.fresh or read_result(c.folder, c.cell_id) is None]
+
+
+@dataclass(frozen=True)
 class TrainOutcome:
     """What `train_experiment` did.
 
@@ -80,7 +135,7 @@ def prepare_start(
 ) -> Start:
     """Find out whether a request can be carried out; nothing is written but the cache.
 
-    The arguments are those of `train_experiment`; `say` takes progress, `stop` is polled.
+    The arguments are those of a `TrainRequest`; `say` takes progress, `stop` is polled.
 
     Raises:
         UsageError: If anything about the request is wrong.
@@ -139,38 +194,11 @@ def largest_arm(ready: Start, missing: list[Cell]) -> tuple[str, int]:
     return largest, needed[largest]
 
 
-def train_experiment(
-    loaded: LoadedExperiment,
-    *,
-    seeds: tuple[int, ...] | None,
-    arms: tuple[str, ...] | None,
-    workers: int | None,
-    threads: int | None,
-    device: str,
-    out: Path,
-    fresh: bool,
-    allow_numeric_drift: bool,
-    launcher: LauncherChoice,
-    command: list[str],
-    console: "Console",
-    world: World,
-) -> TrainOutcome:
+def train_experiment(request: TrainRequest, world: World) -> TrainOutcome:
     """Train every missing cell of an experiment.
 
     Args:
-        loaded: The experiment.
-        seeds: Instead of the experiment's, or None.
-        arms: Only these arms, or None for all.
-        workers: Cells at once; None for as many as cells, cores, devices and memory allow.
-        threads: Threads of a worker; None for cores divided by the cells at once. A run keeps the
-            number of its first start.
-        device: `auto`, `cpu` or `cuda`.
-        out: The folder of runs.
-        fresh: Move an existing run folder aside first.
-        allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
-        launcher: What carries the cells to where they are trained.
-        command: The command line, for the manifest and the message that says how to resume.
-        console: Where progress is shown (stderr).
+        request: What is asked for.
         world: Our place, rank 0, among the processes that torchrun started. Where there are
             several, they train one cell after the other together.
 
@@ -178,40 +206,28 @@ def train_experiment(
         UsageError: If anything about the request is wrong; nothing was written.
         Interrupted: After a signal; the message says how to go on.
     """
-
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True)
-
-    again = shlex.join(word for word in command if word != "--fresh")
+    fresh = request.fresh
+    again = shlex.join(word for word in request.command if word != "--fresh")
     with polled_signals(world.parent) as stop, ExitStack() as held:
         stop.last_words = f"ended at once; go on with: {again}\n"
         try:
-            ready = prepare_start(
-                loaded,
-                seeds=seeds,
-                arms=arms,
-                device=device,
-                out=out,
-                fresh=fresh,
-                say=say,
-                stop=stop,
-            )
+            ready = request.prepare(stop)
             plan = ready.plan
             cells = open_cells(plan, fresh=fresh)
-            missing = [c for c in cells if fresh or read_result(c.folder, c.cell_id) is None]
+            missing = request.missing(cells)
             at_most = [*missing, *most_to_come(plan, missing)]
-            carrier = held.enter_context(launcher.opened(len(at_most)))
-            num_workers = _choose_workers(ready, at_most, workers, world, carrier)
+            carrier = held.enter_context(request.launcher.opened(len(at_most)))
+            num_workers = _choose_workers(ready, at_most, request.workers, world, carrier)
             ledgers = [ready.ledgers[cell.arm] for cell in at_most]
-            if launcher.storage is None:
+            if request.launcher.storage is None:
                 check_disk(plan.run_folder, disk_bytes(ledgers, num_workers))
             held.enter_context(owned(plan.run_folder, f"run {plan.run_folder.name}"))
             num_threads = choose_threads(
                 ready,
-                threads,
+                request.threads,
                 carrier.share_cores(num_workers * world.local_size),
                 fresh=fresh,
-                allow_drift=allow_numeric_drift,
+                allow_drift=request.allow_numeric_drift,
                 processes=world.size,
             )
             together = {"processes": world.size} if world.size > 1 else {}
@@ -221,13 +237,13 @@ def train_experiment(
                 ledgers=ready.ledgers,
                 threads=num_threads,
                 device=ready.device,
-                environment=together | describe_environment(command, ready.device),
+                environment=together | describe_environment(request.command, ready.device),
                 fresh=fresh,
             )
             failures: list[CellFailure] = []
             tried: list[Cell] = []
             while missing:  # The trials of a search lead to more cells, once.
-                say(
+                request.say(
                     f"{plan.run_folder}: training {len(missing)} of {len(cells)} cells, "
                     f"{num_workers} at a time, {num_threads} thread(s) each, "
                     f"{plan.precision} on {ready.device}"
@@ -235,12 +251,12 @@ def train_experiment(
                 )
                 for cell in missing:
                     if told := set_aside_foreign_result(cell.folder, cell.cell_id):
-                        say(f"warning: {told}")
+                        request.say(f"warning: {told}")
                 specs = [
-                    cell_spec(ready, cell, manifest, num_threads, allow_numeric_drift)
+                    cell_spec(ready, cell, manifest, num_threads, request.allow_numeric_drift)
                     for cell in missing
                 ]
-                with LiveView(console, len(specs)) as view:
+                with LiveView(request.console, len(specs)) as view:
                     if world.size > 1:
                         failures += run_together(specs, len(tried), world, view.handle, stop)
                     else:
