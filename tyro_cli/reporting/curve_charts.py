@@ -12,17 +12,16 @@ from tyro_cli.reporting.curves import Curve, Points, mean_curve
 from tyro_cli.reporting.plots import (
     NARROW,
     Chart,
+    EndLabel,
     Frame,
     Plot,
     Scale,
     Specification,
     Values,
     domain,
-    spread,
 )
 from tyro_cli.reporting.views import RunView
 
-LABEL_GAP = 15
 EARLY = 0.2
 """Part of the steps whose losses may lie above the chart."""
 
@@ -130,8 +129,8 @@ def _chart(
             Scale(0, last, "optimiser steps", "~s", 4, integers=True),
             Scale(*limits, "loss, nats per token"),
         )
-        ends: list[tuple[float, float, int]] = []
-        for place, arm in enumerate(view.arms):
+        ends: list[EndLabel] = []
+        for arm in view.arms:
             thin: Values = [
                 {"x": step, "y": loss, "series": f"seed {seed}"}
                 for (cell_arm, seed), points in drawn.items()
@@ -162,18 +161,8 @@ def _chart(
             )
             tail = mean or next((p for cell, p in drawn.items() if cell[0] == arm.name), ())
             if tail:
-                ends.append((*tail[-1], place))
-        places = spread(
-            [plot.pixels_y(loss) for _, loss, _ in ends], LABEL_GAP, 0, plot.frame.inner_height
-        )
-        for (_, _, place), pixels in zip(ends, places, strict=True):
-            arm = view.arms[place]
-            plot.text(
-                [{"x": last, "y": plot.value_at_y(pixels), "text": arm.label}],
-                arm.colour,
-                dx=8,
-                bold=True,
-            )
+                ends.append(EndLabel(tail[-1][1], arm.label, arm.colour))
+        plot.end_labels(last, ends, dx=8)
         return plot.build()
 
     final = [f"{arm} {points[-1][1]:.4f}" for arm, points in means.items() if points]

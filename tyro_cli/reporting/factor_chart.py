@@ -11,22 +11,19 @@ from statistics import fmean
 
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.statistics import Interval, paired_t_interval
-from tyro_cli.reporting.palette import MUTED
 from tyro_cli.reporting.plots import (
     NARROW,
     WIDE,
     Chart,
+    EndLabel,
     Frame,
     Plot,
     Scale,
     Specification,
     Values,
-    shortened,
-    spread,
 )
 from tyro_cli.reporting.views import ArmView
 
-LABEL_GAP = 15
 MOST_POINTS_IN_WORDS = 12
 """So many points a description names one by one; of more, both ends of each line."""
 DASHES: tuple[tuple[int, ...], ...] = ((), (7, 4), (2, 4), (9, 3, 2, 3))
@@ -118,7 +115,7 @@ def factor_chart(
             Scale(-0.15, last + 0.15),
             Scale(*limits, f"test {unit}"),
         )
-        ends: list[tuple[FactorLine, float]] = []
+        ends: list[EndLabel] = []
         for line in lines:
             arm = line.arm
             band = [
@@ -148,18 +145,9 @@ def factor_chart(
             # Smaller where an arm has several lines, so that their dashes can be told apart.
             plot.points(bold, arm.colour, shape=arm.shape, size=48 if line.elsewhere else 80)
             if line.levels:
-                ends.append((line, plot.pixels_y(line.levels[-1].mean)))
-        places = spread([pixels for _, pixels in ends], LABEL_GAP, 0, plot.frame.inner_height)
-        for (line, _), pixels in zip(ends, places, strict=True):
-            label = {"x": last + 0.15, "y": plot.value_at_y(pixels), "text": line.label}
-            plot.text([label], line.arm.colour, dx=4, bold=True)
-        ticks: Values = [
-            {"x": place, "y": limits[0], "text": shortened(level, 34 // len(levels) + 2)}
-            for place, level in enumerate(levels)
-        ]
-        plot.text(ticks, MUTED, align="center", baseline="top", dy=8)
-        below = {"x": last / 2, "y": limits[0], "text": shortened(factor, 40)}
-        plot.text([below], MUTED, align="center", baseline="top", dy=26)
+                ends.append(EndLabel(line.levels[-1].mean, line.label, arm.colour))
+        plot.end_labels(last + 0.15, ends, dx=4)
+        plot.name_levels(levels, factor)
         return plot.build()
 
     rows: list[Row] = [

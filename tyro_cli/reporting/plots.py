@@ -26,6 +26,9 @@ Specification = dict[str, Any]
 Align = Literal["left", "center", "right"]
 Values = list[dict[str, Any]]
 
+LABEL_GAP = 15
+"""Least distance between two labels above each other, in pixels."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -50,6 +53,16 @@ class Chart:
     wide: Specification | None
     data: Table
     key: tuple[tuple[str, Colour], ...] = ()
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """A name right of where a line ends, at the height of its last value."""
+
+    value: float
+    text: str
+    colour: Colour
+    bold: bool = True
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,28 @@ class Plot:
         if bold:
             mark["fontWeight"] = 600
         self._add(mark, values, text={"field": "text", "type": "nominal"})
+
+    def end_labels(self, x: float, labels: Sequence[EndLabel], *, dx: float) -> None:
+        """Write labels right of x, moved apart where they would touch."""
+        wanted = [self.pixels_y(one.value) for one in labels]
+        places = spread(wanted, LABEL_GAP, 0, self.frame.inner_height)
+        rows: dict[tuple[Colour, bool], Values] = {}
+        for one, pixels in zip(labels, places, strict=True):
+            row = {"x": x, "y": self.value_at_y(pixels), "text": one.text}
+            rows.setdefault((one.colour, one.bold), []).append(row)
+        for (colour, bold), values in rows.items():
+            self.text(values, colour, dx=dx, bold=bold)
+
+    def name_levels(self, levels: Sequence[str], title: str) -> None:
+        """Write names below x = 0, 1, ... and a title below them, where x has no axis."""
+        low = self.y.low
+        names: Values = [
+            {"x": place, "y": low, "text": shortened(level, 34 // len(levels) + 2)}
+            for place, level in enumerate(levels)
+        ]
+        self.text(names, MUTED, align="center", baseline="top", dy=8)
+        below = {"x": (len(levels) - 1) / 2, "y": low, "text": shortened(title, 40)}
+        self.text([below], MUTED, align="center", baseline="top", dy=26)
 
     def build(self) -> Specification:
         """Return the Vega-Lite specification."""

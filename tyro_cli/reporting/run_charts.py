@@ -4,7 +4,6 @@ Invariant: a chart is a pure function of the records and shows every cell that i
 with its data as a table and with alternative text.
 """
 
-from collections.abc import Sequence
 from statistics import fmean
 
 from tyro_cli.analysis.columns import Column, Row, Table
@@ -12,17 +11,16 @@ from tyro_cli.reporting.palette import INK, MUTED
 from tyro_cli.reporting.plots import (
     NARROW,
     Chart,
+    EndLabel,
     Frame,
     Plot,
     Scale,
     Specification,
     Values,
     domain,
-    spread,
 )
 from tyro_cli.reporting.views import RunView, arm_values, on_test
 
-LABEL_GAP = 15
 MOST_SEED_LABELS = 8
 
 
@@ -78,12 +76,13 @@ def seed_chart(view: RunView) -> Chart | None:
                 bold=True,
             )
         ends = [seed for seed in seeds if seed in by_arm[view.arms[last].name]]
-        labels: list[tuple[float, str, bool]] = []
+        labels: list[EndLabel] = []
         if len(ends) <= MOST_SEED_LABELS:
-            labels += [(by_arm[view.arms[last].name][seed], f"seed {seed}", False) for seed in ends]
+            values = by_arm[view.arms[last].name]
+            labels += [EndLabel(values[seed], f"seed {seed}", MUTED, bold=False) for seed in ends]
         if len(complete) > 1:
-            labels.append((means[last], "mean", True))
-        _end_labels(plot, last, labels)
+            labels.append(EndLabel(means[last], "mean", INK))
+        plot.end_labels(last, labels, dx=10)
         return plot.build()
 
     won = [
@@ -121,19 +120,6 @@ def seed_chart(view: RunView) -> Chart | None:
             tuple(rows),
         ),
     )
-
-
-def _end_labels(plot: Plot, x: float, labels: Sequence[tuple[float, str, bool]]) -> None:
-    """Write labels right of their values, moved apart where they would touch."""
-    wanted = [plot.pixels_y(value) for value, _, _ in labels]
-    places = spread(wanted, LABEL_GAP, 0, plot.frame.inner_height)
-    for bold in (False, True):
-        values = [
-            {"x": x, "y": plot.value_at_y(place), "text": text}
-            for place, (_, text, is_bold) in zip(places, labels, strict=True)
-            if is_bold is bold
-        ]
-        plot.text(values, INK if bold else MUTED, dx=10, bold=bold)
 
 
 def size_chart(view: RunView) -> Chart | None:

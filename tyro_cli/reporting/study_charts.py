@@ -15,9 +15,10 @@ from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.signatures import mixed_signatures, signatures_of
 from tyro_cli.analysis.studies import PointRun, StudyRecords, source_factors
 from tyro_cli.config.grid import level_text, levels_in_words
-from tyro_cli.reporting.factor_chart import LABEL_GAP, FactorLine, LevelValues, factor_chart
+from tyro_cli.reporting.factor_chart import FactorLine, LevelValues, factor_chart
 from tyro_cli.reporting.palette import MUTED, RULE
 from tyro_cli.reporting.plots import (
+    LABEL_GAP,
     NARROW,
     Chart,
     Frame,

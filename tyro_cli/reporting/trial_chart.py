@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.trials import Search, Trial
 from tyro_cli.config.tuning import OPTIMIZER, in_words, short_key
-from tyro_cli.reporting.palette import MUTED
 from tyro_cli.reporting.plots import (
     NARROW,
     Chart,
+    EndLabel,
     Frame,
     Plot,
     Scale,
     Specification,
     Values,
     domain,
-    shortened,
-    spread,
 )
 from tyro_cli.reporting.views import ArmView
 
-LABEL_GAP = 15
 UNIT = "nats per token"
 
 
@@ -67,7 +64,7 @@ def trial_chart(search: Search, arms: Sequence[ArmView]) -> Chart | None:
             Scale(-0.15, last + 0.15),
             Scale(*limits, f"valid {UNIT}"),
         )
-        ends: list[tuple[ArmView, float]] = []
+        ends: list[EndLabel] = []
         for arm in arms:
             line = lines[arm.name]
             means: Values = [{"x": one.level, "y": one.nats, "series": arm.name} for one in line]
@@ -80,18 +77,9 @@ def trial_chart(search: Search, arms: Sequence[ArmView]) -> Chart | None:
                 ]
                 plot.points(marks, arm.colour, shape=arm.shape, size=size)
             if line:
-                ends.append((arm, plot.pixels_y(line[-1].nats)))
-        places = spread([pixels for _, pixels in ends], LABEL_GAP, 0, plot.frame.inner_height)
-        for (arm, _), pixels in zip(ends, places, strict=True):
-            label = {"x": last + 0.15, "y": plot.value_at_y(pixels), "text": arm.label}
-            plot.text([label], arm.colour, dx=4, bold=True)
-        ticks: Values = [
-            {"x": place, "y": limits[0], "text": shortened(f"{level:g}", 34 // len(levels) + 2)}
-            for place, level in enumerate(levels)
-        ]
-        plot.text(ticks, MUTED, align="center", baseline="top", dy=8)
-        title = {"x": last / 2, "y": limits[0], "text": shortened(name, 40)}
-        plot.text([title], MUTED, align="center", baseline="top", dy=26)
+                ends.append(EndLabel(line[-1].nats, arm.label, arm.colour))
+        plot.end_labels(last + 0.15, ends, dx=4)
+        plot.name_levels([f"{level:g}" for level in levels], name)
         return plot.build()
 
     rows: list[Row] = [
