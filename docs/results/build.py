@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tyro_cli.analysis.claim_tables import claim_tables
+from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
@@ -40,7 +40,7 @@ from tyro_cli.analysis.studies import (
 from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
-from tyro_cli.reporting.claims_page import claims_page
+from tyro_cli.reporting.claims_page import claims_page, plan_in_words
 from tyro_cli.reporting.contents import Page
 from tyro_cli.reporting.drawing import draw_png, draw_svg
 from tyro_cli.reporting.run_page import run_page
@@ -109,7 +109,11 @@ def _study(name: str) -> Published:
         raise SystemExit(f"{RECORDS}: {len(found)} runs or studies are named {name}")
     study = load_study_records(found[0])
     contrasts = study_contrasts(study)
-    sentences = tuple(f"- {one.where}: **{one.verdict.text}.**" for one in contrasts)
+    several_arms = len(study.manifest.arms) > 2
+    sentences = tuple(
+        f"- {f'{one.contrast.arm}, ' * several_arms}{one.where}: **{one.verdict.text}.**"
+        for one in contrasts
+    )
     runs = tuple(point.run for point in study.points)
     tables = study_tables(study, contrasts)
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
@@ -126,7 +130,10 @@ def _claims() -> Published:
 
 
 def hours_table(claims: Sequence[ClaimResult]) -> Table:
-    """Return what the cells of each study took; a cell that two studies share counts in both."""
+    """Return what the cells of each study took, and what would settle a finding that is open.
+
+    A cell that two studies share counts in both.
+    """
     rows: list[Row] = []
     for one in claims:
         for study in one.studies:
@@ -157,6 +164,13 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
         (
             "Training and evaluation as each cell measured them. Cells that ran at once count "
             "each, so two cores took half as long.",
+            *(
+                f"Claim {one.claim.number} is open on {measure_in_words(finding)}, "
+                f"{finding.where}: {plan_in_words(finding.plan)}"
+                for one in claims
+                for finding in one.findings
+                if finding.plan is not None
+            ),
         ),
     )
 

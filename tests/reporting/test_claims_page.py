@@ -65,7 +65,7 @@ def test_a_card_says_what_is_missing_and_what_would_settle_it(tmp_path):
     (card,) = claims_page(claim_results(studies_in(tmp_path)), "runs").cards
     assert card.sentence == "3 of 6 not run: no best rate of untied is known yet."
     ((name, text),) = [one for one in card.points if "2048" in one[0]]
-    assert name == "tied loses less, vocabulary 2048:"
+    assert name == "test nats per word, tied - untied, vocabulary 2048:"
     assert text.startswith("to bring the half-width") and text.endswith("more hours of cells.")
 
 

@@ -144,7 +144,7 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
             "the first, seed by seed."
         )
     notes += [
-        f"{finding.finding.name}, {finding.where}: {finding.plan.sentence}"
+        f"{measure_in_words(finding)}, {finding.where}: {finding.plan.sentence}"
         for finding in one.findings
         if with_plans and finding.plan is not None
     ]
