@@ -40,7 +40,7 @@ from tyro_cli.analysis.studies import (
 from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
-from tyro_cli.reporting.claims_page import claims_page, plan_in_words
+from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.contents import Page
 from tyro_cli.reporting.drawing import draw_png, draw_svg
 from tyro_cli.reporting.run_page import run_page
@@ -165,11 +165,12 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
             "Training and evaluation as each cell measured them. Cells that ran at once count "
             "each, so two cores took half as long.",
             *(
-                f"Claim {one.claim.number} is open on {measure_in_words(finding)}, "
-                f"{finding.where}: {plan_in_words(finding.plan)}"
+                f"To settle the {measure_in_words(finding)}, {finding.where}, as the note under the "
+                f"findings of claim {one.claim.number} says: about {finding.plan.hours:.1f} more "
+                "hours of cells."
                 for one in claims
                 for finding in one.findings
-                if finding.plan is not None
+                if finding.plan is not None and finding.plan.hours is not None
             ),
         ),
     )

@@ -94,7 +94,7 @@ def _card(one: ClaimResult) -> VerdictCard:
         swatch=None,
         facts=tuple(_fact(group) for group in groups if group.means),
         points=tuple(
-            (f"{measure_in_words(each)}, {each.where}:", plan_in_words(each.plan))
+            (f"{measure_in_words(each)}, {each.where}:", _plan(each.plan))
             for each in one.findings
             if each.plan is not None
         ),
@@ -118,7 +118,7 @@ def _shown(number: float) -> str:
     return f"{number:+,d}" if isinstance(number, int) else f"{number:+.4f}"
 
 
-def plan_in_words(plan: Plan) -> str:
+def _plan(plan: Plan) -> str:
     """Say what would settle an open finding, with the hours of this machine."""
     hours = "" if plan.hours is None else f" About {plan.hours:.1f} more hours of cells."
     return f"{plan.sentence}{hours}"
