@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
@@ -32,11 +33,13 @@ from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.studies import (
+    StudyRecords,
     is_study,
     load_study_records,
     studies_in,
     study_contrasts,
 )
+from tyro_cli.analysis.study_columns import factor_columns, level_values
 from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
@@ -115,8 +118,45 @@ def _study(name: str) -> Published:
         for one in contrasts
     )
     runs = tuple(point.run for point in study.points)
-    tables = study_tables(study, contrasts)
+    tables = study_tables(study, contrasts) | {"speed": speed_table(study)}
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
+
+
+def speed_table(study: StudyRecords) -> Table:
+    """Return how fast each arm trained at each point, and in what memory: means over cells."""
+    rows: list[Row] = []
+    for point in study.points:
+        for arm in study.manifest.arms:
+            cells = [one for one in point.run.cells_of(arm) if one.performance is not None]
+            measured = [one.performance for one in cells if one.performance is not None]
+            rows.append(
+                {
+                    **level_values(point.levels),
+                    "arm": arm,
+                    "cells": len(cells),
+                    "speed": fmean(one.train_tokens_per_second for one in measured),
+                    "memory": fmean(one.peak_memory_bytes for one in measured),
+                    "processor": ", ".join(_distinct(processors_of(point.run))),
+                }
+            )
+    return Table(
+        "speed",
+        f"Speed and memory of the study {study.manifest.name}",
+        (
+            *factor_columns(study),
+            Column("arm", "arm"),
+            Column("cells", "cells", "integer"),
+            Column("speed", "tokens/s", "number", 0),
+            Column("memory", "peak memory", "bytes"),
+            Column("processor", "processor"),
+        ),
+        tuple(rows),
+        (
+            "Tokens a second in training, and the most memory that the process of a cell held, the "
+            "program itself included. Compare arms at one point: points may differ in processor "
+            "and in what else the machine did.",
+        ),
+    )
 
 
 def _claims() -> Published:
@@ -165,9 +205,9 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
             "Training and evaluation as each cell measured them. Cells that ran at once count "
             "each, so two cores took half as long.",
             *(
-                f"To settle the {measure_in_words(finding)}, {finding.where}, as the note under the "
-                f"findings of claim {one.claim.number} says: about {finding.plan.hours:.1f} more "
-                "hours of cells."
+                f"To settle the {measure_in_words(finding)}, {finding.where}, as the note under "
+                f"the findings of claim {one.claim.number} says: about {finding.plan.hours:.1f} "
+                "more hours of cells."
                 for one in claims
                 for finding in one.findings
                 if finding.plan is not None and finding.plan.hours is not None
