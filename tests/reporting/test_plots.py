@@ -15,7 +15,7 @@ from tyro_cli.reporting.palette import (
     ON_COMPONENT,
     PAPER,
 )
-from tyro_cli.reporting.plots import Frame, Plot, Scale, domain, shortened, spread
+from tyro_cli.reporting.plots import Frame, Plot, Scale, domain, shortened, shortened_within, spread
 
 
 @given(st.lists(st.floats(0, 100), max_size=6))
@@ -45,6 +45,8 @@ def test_a_domain_has_room_around_its_values(values):
 def test_a_label_is_one_line_and_not_too_long():
     assert shortened("a\nb\x00c", 10) == "a b c"
     assert shortened("abcdefgh", 5) == "abcd…"
+    assert shortened_within("abcdefgh", 5) == "ab…gh"
+    assert shortened_within("abcde", 5) == "abcde"
 
 
 def test_every_colour_is_a_string_of_its_own():

@@ -21,7 +21,7 @@ from tyro_cli.reporting.plots import (
     Scale,
     Specification,
     domain,
-    shortened,
+    shortened_within,
 )
 
 MARGIN = 12
@@ -195,7 +195,11 @@ def _side(plot: Plot) -> Align:
 def _draw_row(plot: Plot, place: int, row: ForestRow, layout: Layout) -> None:
     contrast = row.contrast
     y = place + layout.interval
-    label = {"x": plot.x.low, "y": place + layout.label, "text": shortened(row.label, layout.most)}
+    label = {
+        "x": plot.x.low,
+        "y": place + layout.label,
+        "text": shortened_within(row.label, layout.most),
+    }
     plot.text([label], dx=-layout.left + 2)
     if layout.right > MARGIN:
         plot.text([{"x": plot.x.high, "y": y, "text": _numbers(contrast)}], MUTED, dx=14)

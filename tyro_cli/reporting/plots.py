@@ -399,3 +399,12 @@ def shortened(text: str, most: int) -> str:
     """Return text for a label: on one line, and cut with an ellipsis past so many characters."""
     line = on_one_line(text)
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shortened_within(text: str, most: int) -> str:
+    """Return text as `shortened` does, but cut in its middle: the end may tell it from others."""
+    line = on_one_line(text)
+    if len(line) <= most:
+        return line
+    end = (most - 1) // 2
+    return f"{line[: most - 1 - end]}…{line[-end:]}"
