@@ -291,7 +291,7 @@ def _counted_table(name: str, study: str, models: Sequence[CountedModel]) -> Tab
         (
             "In closed form, from the configuration alone; nothing of this table was trained. What "
             "is saved is vocabulary x d_model parameters, here as a share of the untied model's. "
-            "The layers are as many as the experiment has; of a deeper model it is a smaller share.",
+            "The layers are as many as the experiment has; in a deeper model the share is smaller.",
         ),
     )
 
