@@ -21,7 +21,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,8 @@ from statistics import fmean
 from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
 from tyro_cli.analysis.columns import Column, Row, Table
-from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
+from tyro_cli.analysis.formats import Performance
+from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.studies import (
     StudyRecords,
@@ -127,13 +128,12 @@ def speed_table(study: StudyRecords) -> Table:
     rows: list[Row] = []
     for point in study.points:
         for arm in study.manifest.arms:
-            cells = [one for one in point.run.cells_of(arm) if one.performance is not None]
-            measured = [one.performance for one in cells if one.performance is not None]
+            measured = [one.performance for one in point.run.cells_of(arm) if one.performance]
             rows.append(
                 {
                     **level_values(point.levels),
                     "arm": arm,
-                    "cells": len(cells),
+                    "cells": len(measured),
                     "speed": fmean(one.train_tokens_per_second for one in measured),
                     "memory": fmean(one.peak_memory_bytes for one in measured),
                     "processor": ", ".join(_distinct(processors_of(point.run))),
@@ -184,7 +184,7 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
                     "claim": one.claim.number,
                     "study": study.manifest.name,
                     "cells": len(cells),
-                    "hours": hours_of(cells),
+                    "hours": sum(map(hours_of, runs)),
                     "processor": ", ".join(
                         _distinct(name for run in runs for name in processors_of(run))
                     ),
@@ -216,9 +216,10 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
     )
 
 
-def hours_of(cells: Iterable[CellRecord]) -> float:
-    """Return what the cells took, as they measured it."""
-    return sum(cell.performance.seconds for cell in cells if cell.performance) / 3600
+def hours_of(run: RunRecords) -> float:
+    """Return what the cells of a run took, as they measured it; those of a search included."""
+    times = (parse_record(Performance, path) for path in run.folder.rglob("performance.json"))
+    return sum(one.seconds for one in times) / 3600
 
 
 def processors_of(run: RunRecords) -> list[str]:
@@ -242,7 +243,7 @@ def provenance(what: Published) -> str:
         lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
     lines += trained_on(cell for run in what.runs for cell in run.cells.values())
-    cell_hours = hours_of(cell for run in what.runs for cell in run.cells.values())
+    cell_hours = sum(map(hours_of, what.runs))
     commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
     lines.append(
         f"cost: {cell_hours:.2f} hours of cells (training and evaluation; cells that ran at "
