@@ -41,34 +41,24 @@ CHECKPOINT_SLACK = 1.1  # headers, records and tables beside the tensors
 
 
 @dataclass(frozen=True)
-class TrainRequest:
-    """What `wtie train` is asked for.
+class StartRequest:
+    """What every start of cells is asked for.
 
     Attributes:
-        loaded: The experiment.
-        seeds: Instead of the experiment's, or None.
-        arms: Only these arms, or None for all.
         workers: Cells at once; None for as many as cells, cores, devices and memory allow.
         threads: Threads of a worker; None for cores divided by the cells at once. A run keeps the
             number of its first start.
         device: `auto`, `cpu` or `cuda`.
         out: The folder of runs.
-        fresh: Move an existing run folder aside first.
-        allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
         launcher: What carries the cells to where they are trained.
         command: The command line, for the manifest and the message that says how to resume.
         console: Where progress is shown (stderr).
     """
 
-    loaded: LoadedExperiment
-    seeds: tuple[int, ...] | None
-    arms: tuple[str, ...] | None
     workers: int | None
     threads: int | None
     device: str
     out: Path
-    fresh: bool
-    allow_numeric_drift: bool
     launcher: LauncherChoice
     command: list[str]
     console: "Console"
@@ -76,6 +66,25 @@ class TrainRequest:
     def say(self, text: str) -> None:
         """Show one line of progress."""
         self.console.print(text, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class TrainRequest(StartRequest):
+    """What `wtie train` is asked for.
+
+    Attributes:
+        loaded: The experiment.
+        seeds: Instead of the experiment's, or None.
+        arms: Only these arms, or None for all.
+        fresh: Move an existing run folder aside first.
+        allow_numeric_drift: Resume cells under another numeric fingerprint, and record it.
+    """
+
+    loaded: LoadedExperiment
+    seeds: tuple[int, ...] | None
+    arms: tuple[str, ...] | None
+    fresh: bool
+    allow_numeric_drift: bool
 
     def prepare(self, stop: StopRequest) -> "Start":
         """Return `prepare_start` of this request."""

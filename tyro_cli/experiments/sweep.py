@@ -17,11 +17,11 @@ from tyro_cli.config.studies import load_study
 from tyro_cli.config.tuning import grid_settings
 from tyro_cli.errors import Interrupted, RunFolderError, UsageError
 from tyro_cli.experiments.environment import describe_environment
-from tyro_cli.experiments.launchers.choice import Launcher, LauncherChoice
+from tyro_cli.experiments.launchers.choice import Launcher
 from tyro_cli.experiments.launchers.local import CellFailure
 from tyro_cli.experiments.limits import WORKER_BYTES, check_disk
 from tyro_cli.experiments.live import LiveView, duration
-from tyro_cli.experiments.run import Start, cell_spec, choose_threads, disk_bytes
+from tyro_cli.experiments.run import Start, StartRequest, cell_spec, choose_threads, disk_bytes
 from tyro_cli.experiments.run_folder import open_run_folder
 from tyro_cli.experiments.search import most_to_come
 from tyro_cli.experiments.specs import CellSpec, read_result, set_aside_foreign_result
@@ -40,51 +40,33 @@ from tyro_cli.storage.locks import owned
 from tyro_cli.training.signals import StopRequest, polled_signals
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 MOST_CELLS = 500
 """A grid of more cells than this is trained only when that is confirmed (`--yes`)."""
 
 
 @dataclass(frozen=True)
-class SweepRequest:
+class SweepRequest(StartRequest):
     """What `wtie sweep` is asked for.
 
     Attributes:
         study_path: The study file.
         overrides: `key=value` of the command line, over the base experiment.
         smoke: Whether to lay the study's `smoke:` over it too.
-        workers: Cells at once; None for as many as fit.
-        threads: Threads of a worker; None for cores divided by the cells at once.
-        device: `auto`, `cpu` or `cuda`.
-        out: The folder of runs.
         shard: Which shard, from 1, and of how many.
         fail_fast: Stop at the first failure.
         retry_failed: Move diverged cells aside and train them again.
         confirmed: Train also a grid of more than `MOST_CELLS` cells.
-        launcher: What carries the cells to where they are trained.
-        command: The command line.
-        console: Where progress is shown (stderr).
     """
 
     study_path: Path
     overrides: list[str]
     smoke: bool
-    workers: int | None
-    threads: int | None
-    device: str
-    out: Path
     shard: tuple[int, int]
     fail_fast: bool
     retry_failed: bool
     confirmed: bool
-    launcher: LauncherChoice
-    command: list[str]
-    console: "Console"
-
-    def say(self, text: str) -> None:
-        """Show one line of progress."""
-        self.console.print(text, soft_wrap=True)
 
 
 @dataclass(frozen=True)
