@@ -25,7 +25,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 
 from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
@@ -34,15 +33,13 @@ from tyro_cli.analysis.formats import Performance
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.studies import (
-    StudyRecords,
     is_study,
     load_study_records,
     studies_in,
     study_contrasts,
 )
-from tyro_cli.analysis.study_columns import factor_columns, level_values
 from tyro_cli.analysis.study_tables import study_tables
-from tyro_cli.analysis.tables import all_tables, trained_on
+from tyro_cli.analysis.tables import all_tables, processors_of, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
 from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.contents import Page
@@ -119,44 +116,8 @@ def _study(name: str) -> Published:
         for one in contrasts
     )
     runs = tuple(point.run for point in study.points)
-    tables = study_tables(study, contrasts) | {"speed": speed_table(study)}
+    tables = study_tables(study, contrasts)
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
-
-
-def speed_table(study: StudyRecords) -> Table:
-    """Return how fast each arm trained at each point, and in what memory: means over cells."""
-    rows: list[Row] = []
-    for point in study.points:
-        for arm in study.manifest.arms:
-            measured = [one.performance for one in point.run.cells_of(arm) if one.performance]
-            rows.append(
-                {
-                    **level_values(point.levels),
-                    "arm": arm,
-                    "cells": len(measured),
-                    "speed": fmean(one.train_tokens_per_second for one in measured),
-                    "memory": fmean(one.peak_memory_bytes for one in measured),
-                    "processor": ", ".join(_distinct(processors_of(point.run))),
-                }
-            )
-    return Table(
-        "speed",
-        f"Speed and memory of the study {study.manifest.name}",
-        (
-            *factor_columns(study),
-            Column("arm", "arm"),
-            Column("cells", "cells", "integer"),
-            Column("speed", "tokens/s", "number", 0),
-            Column("memory", "peak memory", "bytes"),
-            Column("processor", "processor"),
-        ),
-        tuple(rows),
-        (
-            "Tokens a second in training, and the most memory that the process of a cell held, the "
-            "program itself included. Compare arms at one point: points may differ in processor "
-            "and in what else the machine did.",
-        ),
-    )
 
 
 def _claims() -> Published:
@@ -186,7 +147,9 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
                     "cells": len(cells),
                     "hours": sum(map(hours_of, runs)),
                     "processor": ", ".join(
-                        _distinct(name for run in runs for name in processors_of(run))
+                        _distinct(
+                            name for run in runs for name in processors_of(run, run.cells.values())
+                        )
                     ),
                 }
             )
@@ -220,13 +183,6 @@ def hours_of(run: RunRecords) -> float:
     """Return what the cells of a run took, as they measured it; those of a search included."""
     times = (parse_record(Performance, path) for path in run.folder.rglob("performance.json"))
     return sum(one.seconds for one in times) / 3600
-
-
-def processors_of(run: RunRecords) -> list[str]:
-    """Return what trained the cells of a run; where they do not say, what its manifest says."""
-    performances = [cell.performance for cell in run.cells.values() if cell.performance]
-    own = [name for one in performances for name in one.processors]
-    return own or [read_json(run.folder / "manifest.json")["hardware"]["processor"]]
 
 
 def provenance(what: Published) -> str:

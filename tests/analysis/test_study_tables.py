@@ -102,3 +102,37 @@ def test_seeds_needed_stand_where_one_cannot_tell_and_nowhere_else(tmp_path):
     assert all(row.get("seeds_needed") is None for row in narrow)
     assert open_["seeds_needed"] == seeds_needed(NOISY, math.log1p(0.01))
     assert any(note.startswith("Seeds needed, where one cannot tell: ") for note in table.notes)
+
+
+def test_performance_is_the_mean_over_the_cells_that_were_measured(tmp_path):
+    folder = make_study(tmp_path, {(512,): values(TIED), (1024,): values(TIED)})
+    study = load_study_records(folder)
+    untouched = tables_of(study)["performance"]
+    assert {row["cells"] for row in untouched.rows} == {3}
+    run = study.points[1].run.folder
+    for seed, rate in enumerate((100.0, 300.0)):
+        record = {"train_tokens_per_second": rate, "processors": ["A", "B"][: seed + 1]}
+        (run / f"tied/seed-{seed}/performance.json").write_text(json.dumps(record))
+    (run / "tied/seed-2/performance.json").unlink()
+    before, after = tables_of(study), tables_of(load_study_records(folder))
+    assert [name for name in after if after[name] != before[name]] == ["performance"]
+    assert [dict(row) for row in after["performance"].rows if row["cells"] != 3] == [
+        {
+            "level vocabulary": "1024",
+            "arm": "tied",
+            "cells": 2,
+            "processor": "A, B",
+            "train_tokens_per_second": 200.0,
+        }
+    ]
+    assert after["performance"].rows[:-1] == untouched.rows[:-1]
+
+
+def test_a_processor_that_cells_do_not_name_is_the_one_of_the_manifest(tmp_path):
+    folder = make_study(tmp_path, {(512,): values(TIED)})
+    run = load_study_records(folder).points[0].run.folder
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"hardware": {"processor": "C"}}))
+    (run / "untied/seed-0/performance.json").write_text(json.dumps({"processors": ["A"]}))
+    table = tables_of(load_study_records(folder))["performance"]
+    assert [row["processor"] for row in table.rows] == ["A", "C"]

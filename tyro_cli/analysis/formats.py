@@ -369,8 +369,16 @@ class Manifest(Record):
     arms: dict[str, ArmRecord] = Field(min_length=1)
     plans: list[PlanRecord]
     tuning: TuningRecord | None = None
+    hardware: Any = None
+    """What the run was made on, of any shape."""
     data: Any = None
     """What was trained on, of any shape; of pairs a `PairsRecord`."""
+
+    @property
+    def processor(self) -> str | None:
+        """The processor that the run was made on, where it says."""
+        name = self.hardware.get("processor") if isinstance(self.hardware, dict) else None
+        return name if isinstance(name, str) else None
 
     @model_validator(mode="after")
     def _names_refer_to_arms(self) -> "Manifest":

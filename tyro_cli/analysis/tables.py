@@ -251,6 +251,15 @@ def trained_on(cells: Iterable[CellRecord]) -> list[str]:
     return [f"Cells by processor: {', '.join(parts)}."]
 
 
+def processors_of(run: RunRecords, cells: Iterable[CellRecord]) -> list[str]:
+    """Return what trained some cells of a run; where they do not say, what its manifest says."""
+    performances = [cell.performance for cell in cells if cell.performance is not None]
+    own = [name for one in performances for name in one.processors]
+    if not own and performances and run.manifest.processor is not None:
+        own = [run.manifest.processor]
+    return list(dict.fromkeys(own))
+
+
 def _ledger_quantities(
     ledgers: dict[str, LedgerRecord],
 ) -> list[tuple[str, dict[str, tuple[int, float | None]]]]:

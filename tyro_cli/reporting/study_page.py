@@ -22,6 +22,7 @@ from tyro_cli.analysis.studies import (
     sign_changes,
     study_contrasts,
 )
+from tyro_cli.analysis.study_performance import study_performance_table
 from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.analysis.study_tables import (
     family_table,
@@ -141,7 +142,14 @@ def study_page(study: StudyRecords, *, force: bool = False, with_points: bool = 
             "Parameters",
             (*chart_blocks(parameter_chart(_bars(study, arms))), *chart_blocks(size)),
         ),
-        Section("training", "Training", tuple(chart_blocks(gap_chart(_gap_rows(study, arms))))),
+        Section(
+            "training",
+            "Training",
+            (
+                *chart_blocks(gap_chart(_gap_rows(study, arms))),
+                TableBlock(study_performance_table(study), folded=True),
+            ),
+        ),
     ]
     if with_points:
         blocks = tuple(
