@@ -123,11 +123,25 @@ def _study(name: str) -> Published:
 def _claims() -> Published:
     claims = claim_results(studies_in(STUDIES))
     sentences = tuple(
-        f"- Claim {one.claim.number}. {one.claim.sentence} **{one.word}.**" for one in claims
+        sentence
+        for one in claims
+        for sentence in (
+            f"- Claim {one.claim.number}. {one.claim.sentence} **{one.word}.**",
+            *_what_would_tell(one),
+        )
     )
     page = claims_page(claims, RECORDS.name)
     tables = claim_tables(claims) | {"hours": hours_table(claims)}
     return Published(CLAIMS, tables, sentences, page, STUDIES, ())
+
+
+def _what_would_tell(claim: ClaimResult) -> list[str]:
+    """Return for each open finding of a claim that cannot be told what would settle it."""
+    return [
+        f"  - {measure_in_words(one)}, {one.where}: {one.plan.in_full}"
+        for one in claim.findings
+        if claim.word == "cannot tell" and one.plan is not None
+    ]
 
 
 def hours_table(claims: Sequence[ClaimResult]) -> Table:

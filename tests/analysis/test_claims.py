@@ -259,6 +259,13 @@ def test_an_open_finding_says_what_would_settle_it(tmp_path):
     assert plan.hours is not None and plan.hours > 0
 
 
+def test_the_side_of_a_difference_beyond_its_margin_is_what_would_settle_it(tmp_path):
+    wide = [0.2, -0.1, 0.5]
+    plan = only(result_of(tmp_path, {512: wide}, finding()).findings).plan
+    assert ") to 0.2000 would take " in plan.sentence
+    assert plan.in_full == f"{plan.sentence} About {plan.hours:.1f} more hours of cells."
+
+
 def test_studies_of_one_number_decide_together(tmp_path):
     folders = []
     for name, differences in (("one", BETTER), ("two", WORSE)):

@@ -39,6 +39,14 @@ def test_a_claim_is_read(load):  # noqa: F811
     assert claim.findings[0].rates == "shared"
 
 
+PROBED = "measure: linear_cka\n      matrix: input"
+SWAPPED = "arm: untied\n      baseline: tied"
+TWICE = """\
+    - {name: more, measure: nats_per_word, arm: tied, baseline: untied, expected: higher,
+       at: {vocabulary: 1024}, minus: {vocabulary: 512}}
+    - name: less"""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -54,6 +62,9 @@ def test_a_claim_is_read(load):  # noqa: F811
         ("expected: lower", "expected: lower\n      rates: each-best", "has no tune:"),
         ("measure: nats_per_word", "measure: linear_cka", "linear_cka needs `matrix: input`"),
         ("arm: tied", "arm: tied\n      matrix: input", "does not compare matrices"),
+        ("measure: nats_per_word", PROBED, "linear_cka needs 3 seeds or more, the study has 2"),
+        ("arm: tied\n      baseline: untied", SWAPPED, "untied ties less than its baseline tied"),
+        ("    - name: less", TWICE, "findings[1]: asks what findings[0] asks"),
         ("number: 2", "number: 0", "claim.number"),
         ("expected: lower", "expected: lower\n      margin: 0", "claim.findings[0].margin"),
     ],
@@ -63,6 +74,20 @@ def test_a_claim_that_does_not_fit_its_study_is_refused(refused, old, new, messa
     text = refused(STUDY.replace(old, new, 1))
     assert message in text
     assert text.startswith("study.yaml:")
+
+
+def test_a_tied_arm_that_is_not_tied_is_refused(refused):  # noqa: F811
+    experiment = VALID.replace("tying: in-out", "tying: none")
+    assert "tied and untied are set alike" in refused(STUDY, experiment=experiment)
+
+
+def test_probes_compare_a_tied_matrix_with_an_untied_one(refused):  # noqa: F811
+    study = STUDY.replace("measure: nats_per_word", PROBED)
+    both = VALID.replace("untied: {}", "untied: {model: {tying: in-out, d_model: 8}}")
+    seeds = {"overrides": ["seeds=[0,1,2]"]}
+    assert "and this arm is tied" in refused(study, experiment=both, **seeds)
+    neither = VALID.replace("tying: in-out", "d_model: 8")
+    assert "is of a tied matrix, and tied has none" in refused(study, experiment=neither, **seeds)
 
 
 LEDGER = """\

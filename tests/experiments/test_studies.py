@@ -1,6 +1,7 @@
 """A study's plan: its identity, its shards, and its folder, which is never overwritten."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -281,6 +282,25 @@ def test_a_published_model_that_cannot_be_counted_is_pointed_at(
     assert said.startswith(f"{tmp_path / 'study.yaml'}:15:14: claim.ledger.shapes[0]: ")
     assert message in said and "small.json" in said
     assert caught.value.remedy
+
+
+def test_a_claim_that_is_changed_after_cells_were_trained_is_told_on(planned, tmp_path):
+    write_shape(tmp_path, SMALL)
+    plan = planned(more=SEEDS + CLAIM)
+    changed = replace(plan, claim=plan.claim | {"depends_on": "what was seen"})
+
+    def after_cells(plan, trained):
+        for one in plan.cells[:trained]:
+            one.cell.folder.mkdir(parents=True, exist_ok=True)
+            (one.cell.folder / "result.json").write_text("{}")
+        manifest = parse_record(StudyManifest, opened(plan) / "manifest.json", "")
+        return manifest.claim_after_cells
+
+    assert after_cells(plan, trained=0) == 0
+    assert after_cells(plan, trained=3) == 0
+    assert after_cells(changed, trained=3) == 3
+    assert after_cells(changed, trained=4) == 3
+    assert after_cells(plan, trained=4) == 4
 
 
 def test_a_width_of_the_ledger_that_cannot_be_split_is_pointed_at(planned, tmp_path):

@@ -40,6 +40,18 @@ def test_a_claim_is_answered_before_its_findings(tmp_path):
     assert text.count("All hold: supported") == 1
 
 
+@pytest.mark.parametrize("cells", [None, 0, 4])
+def test_a_claim_written_after_its_cells_is_told_on(tmp_path, cells):
+    make_study(
+        tmp_path,
+        {(512,): values(BETTER)},
+        changes={"claim": claim(finding())}
+        | ({} if cells is None else {"claim_after_cells": cells}),
+    )
+    said = "as it stands now, after 4 of its 6 cells had been trained."
+    assert (said in parse(read_report(tmp_path).html).all("main")[0].text()) == (cells == 4)
+
+
 def test_claims_are_not_decided_by_force(tmp_path):
     make_claims(tmp_path, finding())
     with pytest.raises(UsageError, match="claims are decided without --force"):

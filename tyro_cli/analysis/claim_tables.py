@@ -148,6 +148,7 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
         for finding in one.findings
         if with_plans and finding.plan is not None
     ]
+    notes += late_notices(one)
     rows = tuple(_finding_row(finding) for finding in one.findings)
     columns = (
         Column("finding", "finding"),
@@ -172,6 +173,17 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
         rows,
         tuple(notes),
     )
+
+
+def late_notices(one: ClaimResult) -> list[str]:
+    """Say which studies had trained cells before what they are to decide was written down."""
+    return [
+        f"What {study.manifest.name} is to decide was written into its folder, as it stands now, "
+        f"after {cells} of its {planned} cells had been trained."
+        for study in one.studies
+        if (cells := study.manifest.claim_after_cells)
+        and (planned := sum(len(point.run.cells) for point in study.points))
+    ]
 
 
 def _finding_row(one: FindingResult) -> Row:

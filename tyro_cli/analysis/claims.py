@@ -46,14 +46,20 @@ class Plan:
     """What would settle a finding that is open.
 
     Attributes:
-        sentence: The seeds it would take to bring the half-width to the margin, or to the mean
-            where there is none.
+        sentence: The seeds it would take to bring the half-width to the mean, which would settle on
+            which side the difference lies, or to the margin where that is larger.
         hours: Of the cells that are missing, as long as those trained took; None where no time was
             recorded, or where they are too many to name.
     """
 
     sentence: str
     hours: float | None
+
+    @property
+    def in_full(self) -> str:
+        """The sentence with the hours of the machine that trained the cells so far."""
+        hours = "" if self.hours is None else f" About {self.hours:.1f} more hours of cells."
+        return f"{self.sentence}{hours}"
 
 
 @dataclass(frozen=True)
@@ -405,7 +411,7 @@ def _outcome(
 
 def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
     """Say what would settle an open finding; None where its mean and its margin are zero."""
-    target = one.margin if one.margin is not None else abs(sum(values) / len(values))
+    target = max(one.margin or 0.0, abs(sum(values) / len(values)))
     if target == 0:
         return None
     is_decided_alone = paired_t_test(values) <= LEVEL or (

@@ -112,6 +112,8 @@ class StudyManifest(Record):
     margin: Annotated[float, Field(gt=0)]
     seeds: list[Count] = Field(min_length=1)
     claim: ClaimRecord | None = None
+    claim_after_cells: Count | None = None
+    """How many cells had been trained when the claim was written down as it stands."""
 
     @model_validator(mode="after")
     def _points_lie_on_the_grid(self) -> "StudyManifest":

@@ -190,11 +190,17 @@ def _kept(tables: dict[str, "Table"], name: str | None) -> dict[str, "Table"]:
 
 
 def draw_study(compared: ComparedStudy) -> None:
-    """Draw the tables of a study, and say where it lies."""
+    """Draw the tables of a study, and say where it lies and what its claim comes to."""
+    from tyro_cli.analysis.claims import claim_results
+
     for table in compared.tables.values():
         draw_table(table)
         print_line()
     print_line(f"study: {compared.study.folder}")
+    for one in claim_results([compared.study]):
+        runs = compared.study.folder.parent
+        print_line(f"claim {one.claim.number}, by this study: {one.word}")
+        print_line(f"the page of every claim in {runs}: wtie report {runs}")
 
 
 def draw_table(table: "Table") -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from tyro_cli.config.messages import nearest
-from tyro_cli.config.schema import Section
+from tyro_cli.config.schema import Arm, Experiment, Section
 from tyro_cli.config.values import Number, Text, Whole, tuple_from_list
 
 Measure = Literal[
@@ -33,6 +33,13 @@ Measure = Literal[
 MEASURES_OF_TRANSLATION = ("bleu",)
 MEASURES_OF_PROBES = ("neighbour_overlap", "linear_cka")
 """Agreement of a matrix with itself in other seeds; see docs/PROBES.md."""
+
+
+FEWEST_SEEDS_OF_PROBES = 3
+"""Agreement is between seeds, and its interval leaves one out at a time."""
+
+TYINGS = ("none", "in-out", "three-way")
+"""From the least that is tied to the most."""
 
 
 class Finding(Section):
@@ -118,19 +125,18 @@ class Claim(Section):
 def claim_problems(
     claim: Claim,
     factors: Mapping[str, Sequence[Any]],
-    arms: Sequence[str],
-    task: str,
-    *,
-    is_tuned: bool,
+    arms: Mapping[str, Arm],
+    experiment: Experiment,
+    num_seeds: int,
 ) -> list[tuple[tuple[str | int, ...], str]]:
     """Return what does not fit the study: the place below `claim`, and what is wrong there.
 
     Args:
         claim: A valid claim.
         factors: The levels of each factor of the study.
-        arms: Arms of its experiment.
-        task: Of its experiment.
-        is_tuned: Whether its experiment searches for learning rates.
+        arms: Arms of its experiment, resolved.
+        experiment: What is trained at every point.
+        num_seeds: Of the study.
     """
     problems = _shape_problems(claim.ledger.shapes) if claim.ledger is not None else []
     for index, finding in enumerate(claim.findings):
@@ -143,14 +149,29 @@ def claim_problems(
                 problems.append(((*where, key), f"{message}; its arms are {known}"))
         if finding.arm == finding.baseline:
             problems.append(((*where, "baseline"), f"is the arm itself ({finding.arm[:60]})"))
-        if finding.measure in MEASURES_OF_TRANSLATION and task != "translation":
-            message = f"{finding.measure} is for the task translation, not {task}"
+        elif finding.arm in arms and finding.baseline in arms:
+            first, second = arms[finding.arm], arms[finding.baseline]
+            problems += [
+                ((*where, key), text) for key, text in _arm_problems(finding, first, second)
+            ]
+        if finding.measure in MEASURES_OF_TRANSLATION and experiment.task != "translation":
+            message = f"{finding.measure} is for the task translation, not {experiment.task}"
             problems.append(((*where, "measure"), message))
+        for earlier, other in enumerate(claim.findings[:index]):
+            if _is_about_the_same(other, finding):
+                message = f"asks what findings[{earlier}] asks; take one of them out"
+                problems.append((where, message))
         if (finding.measure in MEASURES_OF_PROBES) != (finding.matrix is not None):
             needs = "needs" if finding.matrix is None else "does not compare matrices: it takes no"
             message = f"{finding.measure} {needs} `matrix: input` or `matrix: output`"
             problems.append(((*where, "measure"), message))
-        if finding.rates == "each-best" and not is_tuned:
+        elif finding.measure in MEASURES_OF_PROBES and num_seeds < FEWEST_SEEDS_OF_PROBES:
+            message = (
+                f"{finding.measure} needs {FEWEST_SEEDS_OF_PROBES} seeds or more, "
+                f"the study has {num_seeds}"
+            )
+            problems.append(((*where, "measure"), message))
+        if finding.rates == "each-best" and experiment.tune is None:
             problems.append(((*where, "rates"), "the experiment has no tune: to find a best with"))
         for key in ("at", "minus"):
             for factor, level in (getattr(finding, key) or {}).items():
@@ -170,6 +191,33 @@ def claim_problems(
                 message = f"names {loose[0]!r}, for which `at` names no level"
                 problems.append(((*where, "minus"), message))
     return problems
+
+
+def _arm_problems(finding: Finding, arm: Arm, baseline: Arm) -> list[tuple[str, str]]:
+    """Return what is wrong with the two arms of a finding, each with its key."""
+    ties, ties_of_baseline = (TYINGS.index(one.settings.model.tying) for one in (arm, baseline))
+    if arm.settings == baseline.settings and arm.match == baseline.match:
+        return [("arm", f"{arm.name[:60]} and {baseline.name[:60]} are set alike: nothing differs")]
+    if ties < ties_of_baseline:
+        message = (
+            f"{arm.name[:60]} ties less than its baseline {baseline.name[:60]}: exchange the two "
+            "and turn `expected` round, as a difference is the tied model's minus the other's"
+        )
+        return [("arm", message)]
+    if finding.measure in MEASURES_OF_PROBES and not ties:
+        return [("arm", f"{finding.measure} is of a tied matrix, and {arm.name[:60]} has none")]
+    if finding.measure in MEASURES_OF_PROBES and ties_of_baseline:
+        message = (
+            f"{finding.measure} sets a tied matrix against an untied one, and this arm is tied"
+        )
+        return [("baseline", message)]
+    return []
+
+
+def _is_about_the_same(one: Finding, other: Finding) -> bool:
+    """Say whether two findings compare the same numbers, whatever they expect of them."""
+    said = {"name": "", "expected": "lower", "margin": None}
+    return one.model_copy(update=said) == other.model_copy(update=said)
 
 
 def _shape_problems(shapes: Sequence[str]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -146,14 +146,15 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
     levels = {name: _levels_of(root, name, study, base, problems) for name in study.factors}
     excluded = _exclusions(root, study, levels, problems)
     problems += _set_twice(root, study)
-    problems += _claim_problems(root, study, base, levels)
+    seeds = None if "seeds" in map(key_of, overrides) else study.seeds
+    seeds = seeds or base.experiment.seeds
+    problems += _claim_problems(root, study, base, levels, seeds)
     if problems:
         raise refusal(problems)
-    seeds = None if "seeds" in map(key_of, overrides) else study.seeds
     return LoadedStudy(
         study=study,
         points=grid_points(root, base_path, overrides, levels, excluded),
-        seeds=seeds or base.experiment.seeds,
+        seeds=seeds,
         path=path,
         text=text,
         overrides=tuple(overrides),
@@ -270,7 +271,11 @@ def _smoke_overrides(root: Node, study: Study) -> list[str]:
 
 
 def _claim_problems(
-    root: Node, study: Study, base: LoadedExperiment, levels: Mapping[str, list[Level]]
+    root: Node,
+    study: Study,
+    base: LoadedExperiment,
+    levels: Mapping[str, list[Level]],
+    seeds: Sequence[int],
 ) -> list[Problem]:
     """Return what the claim names and the study does not have."""
     if study.claim is None:
@@ -278,9 +283,9 @@ def _claim_problems(
     found = claim_problems(
         study.claim,
         {name: [level.label for level in some] for name, some in levels.items()},
-        list(base.arms),
-        base.experiment.task,
-        is_tuned=base.experiment.tune is not None,
+        base.arms,
+        base.experiment,
+        len(seeds),
     )
     return [
         Problem(locate(root, ("claim", *path))[0], join_path(("claim", *path)), message)

@@ -28,7 +28,7 @@ from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
 from tyro_cli.experiments.search import open_cells
-from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
+from tyro_cli.storage.files import new_folder, read_json, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
 from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftovers
 from tyro_cli.training.signals import StopRequest
@@ -248,7 +248,7 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
     if not folder.is_dir() or not any(folder.iterdir()):
         with new_folder(folder, replace=True) as new:
             write_text(new / "study.yaml", plan.loaded.text)
-            write_json(new / "manifest.json", manifest)
+            write_json(new / "manifest.json", manifest | _when_claimed(plan))
     else:
         for part in (folder, folder / "tables", folder / "shards"):
             if part.is_dir():
@@ -259,7 +259,7 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
             # A folder without its study.yaml, if only for a moment, would be taken for no study.
             write_bytes(numbered_sibling(text, ".old"), recorded)
             write_text(text, plan.loaded.text)
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / "manifest.json", manifest | _when_claimed(plan))
     if shards > 1:
         make_folder(folder / "shards")
         pairs = sorted({pair_of(one) for one in cells_of_shard(plan, shard, shards)})
@@ -273,6 +273,21 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
                 "pairs": pairs,
             },
         )
+
+
+def _when_claimed(plan: StudyPlan) -> dict[str, Any]:
+    """Return how many cells were done when the claim was first recorded as it stands now.
+
+    Whoever changes what a study is to decide after seeing its results is not stopped, but told on.
+    """
+    if plan.claim is None:
+        return {}
+    manifest = plan.folder / "manifest.json"
+    recorded = read_json(manifest) if manifest.is_file() else {}
+    if isinstance(recorded, dict) and recorded.get("claim") == plan.claim:
+        return {key: recorded[key] for key in ("claim_after_cells",) if key in recorded}
+    cells = sum((one.cell.folder / "result.json").is_file() for one in plan.cells)
+    return {"claim_after_cells": cells}
 
 
 def _manifest(plan: StudyPlan, command: list[str]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from tyro_cli.analysis.claim_tables import (
     claims_table,
     counted_tables,
     findings_table,
+    late_notices,
     measure_in_words,
     outcome_in_words,
 )
-from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult, Plan
+from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
 from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.studies import StudyRecords
 from tyro_cli.analysis.study_probe_tables import study_probe_tables
@@ -48,9 +49,9 @@ from tyro_cli.reporting.views import arm_views
 
 HOW_TO_READ = (
     "Weight tying lets one matrix serve as the input embedding and as the output softmax matrix of "
-    "a language model. Each claim about it below was turned into a study before anything was "
-    "trained: models that differ in nothing but the tie, trained on the same text in the same "
-    "order from the same start, at several seeds.",
+    "a language model. Each claim about it below is a study of models that differ in nothing but "
+    "what its row says, most often the tie: trained on the same text in the same order from the "
+    "same start, at several seeds unless a finding only counts.",
     "A difference is the first arm minus the second. Losses (nats, bits per byte) and the "
     "generalisation gap are better when they are lower, BLEU when it is higher. An interval that "
     "leaves out zero is a difference that other seeds would be expected to show as well.",
@@ -75,7 +76,7 @@ def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
         title="Claims about weight tying",
         subtitle=f"{name} \u00b7 claim{plural} {numbers}",
         cards=tuple(_card(one) for one in claims),
-        notices=(),
+        notices=tuple(notice for one in claims for notice in late_notices(one)),
         arms=(),
         sections=(
             Section("all", "All claims", everything),
@@ -94,7 +95,7 @@ def _card(one: ClaimResult) -> VerdictCard:
         swatch=None,
         facts=tuple(_fact(group) for group in groups if group.means),
         points=tuple(
-            (f"{measure_in_words(each)}, {each.where}:", _plan(each.plan))
+            (f"{measure_in_words(each)}, {each.where}:", each.plan.in_full)
             for each in one.findings
             if each.plan is not None
         ),
@@ -116,12 +117,6 @@ def _fact(group: Alike) -> Fact:
 def _shown(number: float) -> str:
     """Write a count or a measure with its sign, as the tables do."""
     return f"{number:+,d}" if isinstance(number, int) else f"{number:+.4f}"
-
-
-def _plan(plan: Plan) -> str:
-    """Say what would settle an open finding, with the hours of this machine."""
-    hours = "" if plan.hours is None else f" About {plan.hours:.1f} more hours of cells."
-    return f"{plan.sentence}{hours}"
 
 
 def _section(one: ClaimResult) -> Section:
