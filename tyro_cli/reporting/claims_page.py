@@ -168,8 +168,13 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
 def _label(one: FindingResult, others: Sequence[FindingResult]) -> str:
     """Name a finding by what tells it apart from the others in its plot."""
     arms = arms_in_words(one)
-    several_arms = len({arms_in_words(each) for each in others}) > 1
-    return f"{arms}, {one.where}" if several_arms else one.where
+    if len({arms_in_words(each) for each in others}) == 1:
+        return one.where
+    if len({each.where for each in others}) == 1:
+        return arms
+    if len({each.finding.arm for each in others}) == 1:
+        arms = f"vs {arms.removeprefix(f'{one.finding.arm} - ')}"
+    return f"{arms}, {one.where}"
 
 
 def _look(one: FindingResult) -> tuple[Colour, str]:
