@@ -170,5 +170,17 @@ def test_a_chart_names_the_matrix_where_findings_differ_in_it(tmp_path):
         write(run / "probes.json", make_probes())
     page = claims_page(claim_results(studies_in(tmp_path)), "claims")
     (chart,) = page.charts()
-    assert "tied - untied input, vocabulary 512:" in chart.description
-    assert "tied - untied output, vocabulary 512:" in chart.description
+    assert "vs untied input, vocabulary 512:" in chart.description
+    assert "vs untied output, vocabulary 512:" in chart.description
+
+
+def test_a_chart_names_the_arms_alone_where_findings_differ_in_nothing_else(tmp_path):
+    findings = [
+        finding("higher", "linear_cka", matrix=one, at={"vocabulary": 512})
+        for one in ("input", "output")
+    ]
+    make_claims(tmp_path, *findings)
+    write(tmp_path / "tiny-00000000" / "probes.json", make_probes())
+    (chart,) = claims_page(claim_results(studies_in(tmp_path)), "claims").charts()
+    assert "tied - untied input:" in chart.description
+    assert "vocabulary 512" not in chart.description
