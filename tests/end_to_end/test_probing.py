@@ -9,6 +9,7 @@ import pytest
 from tests.end_to_end.workplace import assert_told
 from tests.folders import digests
 from tyro_cli.cli.app import main
+from tyro_cli.experiments import probing, word_probes
 
 
 @pytest.fixture
@@ -76,6 +77,27 @@ def test_a_run_is_probed_and_its_record_kept(probe, run_copy, pairs) -> None:
     assert main(["runs", "verify", str(run_copy)]) == 0
 
 
+def test_words_are_looked_up_once(probe, run_copy, pairs, monkeypatch) -> None:
+    asked = []
+
+    def counted(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, **named: asked.append(name) or function(*given, **named)
+        )
+
+    counted(probing, "load_tokenizer")
+    counted(word_probes, "row_that_counts")
+    counted(word_probes, "covered_pairs")
+    code, out, err = probe(
+        run_copy, "--json", "--neighbours", "a", "--neighbours", "a", "--pairs", pairs
+    )
+    assert code == 0, err
+    assert asked.count("load_tokenizer") == asked.count("covered_pairs") == 1
+    assert asked.count("row_that_counts") == 2  # a word given twice is looked up twice, shown once
+    assert len(json.loads(out)["neighbours"]) == 3
+
+
 def test_a_part_of_a_run_is_printed_and_not_kept(probe, run_copy) -> None:
     before = digests(run_copy)
     for words in (("--arm", "tied"), ("--seed", "0"), ("--checkpoint", "last")):
@@ -92,7 +114,9 @@ def test_a_part_of_a_run_is_printed_and_not_kept(probe, run_copy) -> None:
         (("--arm", "three"), 5, "there is no arm 'three'"),
         (("--seed", "9"), 5, "no finished cell"),
         (("--checkpoint", "newest"), 2, "--checkpoint 'newest' is unknown"),
-        (("--neighbours", "king"), 2, "'king' is no token of the vocabulary: it is split into"),
+        (("--neighbours", "king"), 2, "'king' is no token of the vocabulary: it is split into ␣ k"),
+        (("--neighbours", ""), 2, "the word '' is empty"),
+        (("--neighbours", "a", "--neighbours", ""), 2, "the word '' is empty"),
         (("--neighbours", "z"), 2, "'z' occurs 0 times in train"),
         (("--pairs", "nowhere.tsv"), 2, "nowhere.tsv: cannot be read"),
     ],
@@ -113,6 +137,7 @@ def test_what_cannot_be_answered_is_told_before_anything_is_measured(
     ("content", "told"),
     [
         ("a,b\n", "line 1: 2 columns, not 3"),
+        ("king,queen,high\na,e,9\nb,k,7\na,k,1\n", "line 1: the score 'high' is no number"),
         ("king,queen,8\nman,woman,7\na,e,1\n", "1 of its 3 pairs have both words"),
     ],
 )

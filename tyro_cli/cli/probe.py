@@ -53,20 +53,19 @@ def probe(
     from tyro_cli.experiments import word_probes
     from tyro_cli.experiments.probing import measure, open_probe, write_probes
 
-    rated = None if pairs is None else read_rated_pairs(pairs)
+    rated = None if pairs is None else (pairs, read_rated_pairs(pairs))
     opened = open_probe(run, arm, seed)
     # What cannot be answered is told before anything is measured.
-    word_probes.places_of(opened, neighbours or [])
-    if pairs is not None and rated is not None:
-        word_probes.covered_pairs(opened, pairs, rated)
+    places = word_probes.places_of(opened, neighbours or [])
+    covered = None if rated is None else word_probes.covered_pairs(opened, *rated)
     record, spaces = measure(opened, checkpoint, warn)
     tables: dict[str, Table] = {}
     answers: dict[str, Any] = {}
-    if neighbours:
-        answer = word_probes.answer_neighbours(opened, spaces, neighbours)
+    if places:
+        answer = word_probes.answer_neighbours(opened, spaces, places)
         answers["neighbours"], tables["neighbours"] = answer.record, answer.table
-    if pairs is not None and rated is not None:
-        answer = word_probes.answer_pairs(opened, spaces, pairs, rated)
+    if covered is not None:
+        answer = word_probes.answer_pairs(spaces, covered)
         answers["pairs"], tables["pairs"] = answer.record, answer.table
     if arm is None and seed is None and checkpoint == "best":
         own = probe_tables(write_probes(run, record))

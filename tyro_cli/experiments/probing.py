@@ -9,9 +9,10 @@ the data the counts of tokens in train, are all that is read.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tyro_cli.analysis.probes import MATRICES, PROBES, Matrix, ProbeRecord, Role
 from tyro_cli.analysis.records import CellRecord, RunRecords, load_run
 from tyro_cli.data.prepared_pairs import PreparedPairs
 from tyro_cli.data.preparing import Prepared
+from tyro_cli.data.tokenizers import load_tokenizer
 from tyro_cli.errors import DamagedRecord, DataError, NothingMatched
 from tyro_cli.evaluation.probes.rows import (
     MIN_COUNT,
@@ -38,6 +40,9 @@ from tyro_cli.storage.files import write_json
 from tyro_cli.storage.records import read_records
 from tyro_cli.training.hardware import configure_process
 from tyro_cli.training.role_gradients import KIND
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FORMAT = 1
 DIGITS = 10
@@ -75,6 +80,12 @@ class OpenedProbe:
     cells: tuple[CellRecord, ...]
     rows: dict[str, CountedRows]
     counts: dict[str, np.ndarray]
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The vocabulary of the target side, read where words are asked for, and once."""
+        run = self.run
+        return load_tokenizer(run.folder / "tokenizer.json", vocab_size=run.manifest.vocab_size)
 
 
 def check_arms(run: RunRecords, arm: str | None, cells: Sequence[CellRecord]) -> None:

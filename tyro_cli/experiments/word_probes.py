@@ -5,17 +5,16 @@ the reason. Nothing is written: the answers depend on what was asked. Words are 
 encoder's own matrix is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.statistics import jackknife
-from tyro_cli.data.tokenizers import load_tokenizer
 from tyro_cli.errors import DataError
 from tyro_cli.evaluation.probes.spaces import NUM_NEIGHBOURS, nearest_rows
 from tyro_cli.evaluation.probes.words import (
@@ -29,9 +28,6 @@ from tyro_cli.evaluation.probes.words import (
 )
 from tyro_cli.experiments.probing import OpenedProbe, ProbedSpace
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 @dataclass(frozen=True)
 class WordAnswer:
@@ -41,32 +37,49 @@ class WordAnswer:
     table: Table
 
 
-def places_of(opened: OpenedProbe, words: Sequence[str]) -> list[int]:
+@dataclass(frozen=True, eq=False)
+class CoveredPairs:
+    """The rated pairs of a file whose words both have a counted row.
+
+    Attributes:
+        path: The file.
+        num_pairs: How many pairs it holds, covered or not.
+        places_P2: int64, the words' places among the counted rows.
+        scores_P: float64.
+    """
+
+    path: Path
+    num_pairs: int
+    places_P2: np.ndarray
+    scores_P: np.ndarray
+
+
+def places_of(opened: OpenedProbe, words: Sequence[str]) -> dict[str, int]:
     """Return the places of words among the counted rows.
 
     Raises:
-        DataError: A word is no token of the vocabulary, or a rare one.
+        DataError: A word is empty, no token of the vocabulary, or a rare one.
     """
-    tokenizer = _tokenizer_of(opened)
     counts, ids = opened.counts["target"], opened.rows["target"].ids
-    return [row_that_counts(tokenizer, word, counts, ids) for word in words]
+    return {word: row_that_counts(opened.tokenizer, word, counts, ids) for word in words}
 
 
 def answer_neighbours(
-    opened: OpenedProbe, spaces: Sequence[ProbedSpace], words: Sequence[str]
+    opened: OpenedProbe, spaces: Sequence[ProbedSpace], places: Mapping[str, int]
 ) -> WordAnswer:
     """Return the nearest neighbours of words in every matrix of each arm's first seed.
 
-    Raises:
-        DataError: As `places_of`.
+    Args:
+        opened: What is probed.
+        spaces: Its matrices.
+        places: The words, as `places_of` finds them.
     """
-    tokenizer = _tokenizer_of(opened)
-    ids, places = opened.rows["target"].ids, places_of(opened, words)
+    tokenizer, ids = opened.tokenizer, opened.rows["target"].ids
     shown: dict[tuple[str, str], ProbedSpace] = {}
     for one in _of_words(spaces):
         shown.setdefault((one.cell.arm, one.matrix), one)
     record: list[dict[str, Any]] = []
-    for word, place in zip(words, places, strict=True):
+    for word, place in places.items():
         for one in shown.values():
             nearest, cosines = nearest_rows(one.space.rows_RD, np.array([place]), NUM_NEIGHBOURS)
             found = [
@@ -104,19 +117,16 @@ def answer_neighbours(
     return WordAnswer(record, table)
 
 
-def covered_pairs(
-    opened: OpenedProbe, path: Path, pairs: Sequence[RatedPair]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places `[P, 2]` and scores `[P]` of the pairs whose words both have counted rows.
+def covered_pairs(opened: OpenedProbe, path: Path, pairs: Sequence[RatedPair]) -> CoveredPairs:
+    """Return the pairs of a file whose words both have counted rows.
 
     Raises:
         DataError: Fewer than `MIN_COVERED` pairs have.
     """
-    tokenizer = _tokenizer_of(opened)
     place_of = {int(token): place for place, token in enumerate(opened.rows["target"].ids)}
     places: dict[str, int | None] = {}
     for word in {word for pair in pairs for word in (pair.first, pair.second)}:
-        token = row_of_word(tokenizer, word, opened.counts["target"])
+        token = row_of_word(opened.tokenizer, word, opened.counts["target"])
         places[word] = None if token is None else place_of.get(token)
     covered = [
         ((first, second), pair.score)
@@ -132,25 +142,19 @@ def covered_pairs(
             "give pairs of words that are frequent in the training text, spelled as there, or "
             "probe a run with a larger vocabulary: a word that is split into pieces has no row",
         )
-    return np.array([both for both, _ in covered]), np.array([score for _, score in covered])
+    places_P2, scores_P = (np.array(column) for column in zip(*covered, strict=True))
+    return CoveredPairs(path, len(pairs), places_P2, scores_P)
 
 
-def answer_pairs(
-    opened: OpenedProbe, spaces: Sequence[ProbedSpace], path: Path, pairs: Sequence[RatedPair]
-) -> WordAnswer:
-    """Return how the cosines of rated pairs go with their scores, and how many are covered.
-
-    Raises:
-        DataError: As `covered_pairs`.
-    """
-    rows_P2, scores = covered_pairs(opened, path, pairs)
-    covered = len(scores)
+def answer_pairs(spaces: Sequence[ProbedSpace], pairs: CoveredPairs) -> WordAnswer:
+    """Return how the cosines of rated pairs go with their scores, and how many are covered."""
+    covered = len(pairs.scores_P)
     by_matrix: dict[tuple[str, str], dict[int, float | None]] = {}
     for one in _of_words(spaces):
-        correlation = spearman(pair_cosines(one.space.rows_RD, rows_P2), scores)
+        correlation = spearman(pair_cosines(one.space.rows_RD, pairs.places_P2), pairs.scores_P)
         by_matrix.setdefault((one.cell.arm, one.matrix), {})[one.cell.seed] = correlation
     record = {
-        "pairs": len(pairs),
+        "pairs": pairs.num_pairs,
         "covered": covered,
         "correlations": [
             {"arm": arm, "matrix": matrix, "seed": seed, "spearman": correlation}
@@ -160,7 +164,7 @@ def answer_pairs(
     }
     table = Table(
         "pairs",
-        f"Rated pairs of {path.name}",
+        f"Rated pairs of {pairs.path.name}",
         (
             Column("arm", "arm"),
             Column("matrix", "matrix"),
@@ -171,17 +175,12 @@ def answer_pairs(
         ),
         tuple(_pairs_row(*names, by_seed) for names, by_seed in by_matrix.items()),
         (
-            f"Covered: {covered:,} of {len(pairs):,} pairs ({covered / len(pairs):.0%}), "
+            f"Covered: {covered:,} of {pairs.num_pairs:,} pairs ({covered / pairs.num_pairs:.0%}), "
             "whose words are one token each and frequent enough; a word that is split is not.",
             "Spearman's correlation of cosine and score; the interval is over seeds, not pairs.",
         ),
     )
     return WordAnswer(record, table)
-
-
-def _tokenizer_of(opened: OpenedProbe) -> "Tokenizer":
-    run = opened.run
-    return load_tokenizer(run.folder / "tokenizer.json", vocab_size=run.manifest.vocab_size)
 
 
 def _pairs_row(arm: str, matrix: str, by_seed: dict[int, float | None]) -> Row:

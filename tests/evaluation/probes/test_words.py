@@ -42,6 +42,15 @@ def test_a_word_with_a_space_in_front_is_covered(bpe) -> None:
     assert shown_token(bpe, token) == "\N{OPEN BOX}king"
 
 
+def test_a_token_is_shown_without_what_cannot_be_printed(bpe, word) -> None:
+    byte = {character: bpe.token_to_id(character) for character in "\u0120\u010aka\u00c3"}
+    assert shown_token(bpe, byte["\u0120"]) == "\N{OPEN BOX}"
+    assert shown_token(bpe, byte["\u010a"]) == "\u010a"  # the end of a line, as its byte
+    assert shown_token(bpe, byte["\u00c3"]) == "\u00c3"  # half a character
+    assert shown_token(bpe, byte["k"]) == "k"
+    assert shown_token(word, word.token_to_id("<eos>")) == "<eos>"
+
+
 def test_of_two_ways_to_write_a_word_the_frequent_one_is_taken(bpe) -> None:
     whole = [ids[0] for ids in words.pieces_of(bpe, "the") if len(ids) == 1]
     assert len(whole) == 2
@@ -53,13 +62,23 @@ def test_of_two_ways_to_write_a_word_the_frequent_one_is_taken(bpe) -> None:
 
 def test_a_word_that_is_split_is_not_covered(bpe) -> None:
     assert row_of_word(bpe, "kingdom", counts_of(bpe)) is None
-    with pytest.raises(DataError, match=r"'kingdom' is no token .* split into .king d o m"):
-        row_that_counts(bpe, "kingdom", counts_of(bpe), np.arange(bpe.get_vocab_size()))
+    for text, pieces in (("kingdom", "\N{OPEN BOX}king d o m"), ("zoo", "\N{OPEN BOX} z o o")):
+        with pytest.raises(DataError) as raised:
+            row_that_counts(bpe, text, counts_of(bpe), np.arange(bpe.get_vocab_size()))
+        told = f"{text!r} is no token of the vocabulary: it is split into {pieces}"
+        assert raised.value.message == told
+
+
+def test_an_empty_word_is_not_the_space_in_front_of_it(bpe, word) -> None:
+    for tokenizer in (bpe, word):
+        with pytest.raises(DataError, match="the word '' is empty") as raised:
+            row_that_counts(tokenizer, "", counts_of(tokenizer), np.arange(9))
+        assert raised.value.remedy.startswith("give a word that is one token")
 
 
 def test_a_word_outside_a_word_vocabulary(word) -> None:
     assert row_of_word(word, "king", counts_of(word)) == word.token_to_id("king")
-    for text in ("knight", "", "two words", "\udcff"):
+    for text in ("knight", "two words", "\udcff"):
         assert row_of_word(word, text, counts_of(word)) is None
         with pytest.raises(DataError, match="is no token of the vocabulary") as raised:
             row_that_counts(word, text, counts_of(word), np.arange(9))
@@ -84,6 +103,8 @@ def test_a_rare_word_says_how_rare_it_is(word) -> None:
         "word1\tword2\tscore\nking\tqueen\t8.5\nman\twoman\t7",
         "king,queen,8.5\r\nman,woman,7\r\n",
         "word1, word2, score\nking, queen, 8.5\n\nman, woman, 7\n",
+        "Word 1,Word 2,Human (mean)\nking,queen,8.5\nman,woman,7\n",
+        "word_1\tword_2\tSimLex999\nking\tqueen\t8.5\nman\twoman\t7\n",
         '\ufeffking,queen,8.5\n"man",woman,7\n',
     ],
 )
@@ -100,7 +121,9 @@ def test_pairs_with_tabs_or_commas_and_with_a_header_or_none(tmp_path, text: str
     ("content", "told"),
     [
         (b"", "it holds no pair"),
-        (b"a,b,score\n", "it holds no pair"),
+        (b"word1,word2,score\n", "it holds no pair"),
+        (b"king,queen,high\nman,woman,7\n", "line 1: the score 'high' is no number"),
+        (b"a,b,1\nword1,word2,score\n", "line 2: the score 'score' is no number"),
         (b"a,b\n", "line 1: 2 columns, not 3"),
         (b"a b 3\n", "line 1: 1 column, not 3"),
         (b"a,b,1\nc,d,1,9\n", "line 2: 4 columns, not 3"),
@@ -119,6 +142,14 @@ def test_a_file_that_is_none_of_pairs(tmp_path, content: bytes, told: str) -> No
     assert told in raised.value.message
     assert raised.value.message.startswith(str(path))
     assert raised.value.remedy
+
+
+def test_a_first_line_that_is_no_header_says_what_one_is(tmp_path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("king,queen,high\nman,woman,7\n")
+    with pytest.raises(DataError, match="line 1") as raised:
+        read_rated_pairs(path)
+    assert raised.value.remedy.endswith("a header, if any, begins with word1 and word2")
 
 
 def test_a_file_that_is_not_there_or_too_large(tmp_path, monkeypatch) -> None:

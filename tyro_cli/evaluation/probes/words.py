@@ -9,6 +9,7 @@ untrusted: their size is bounded, and every fault is told with its line.
 import csv
 import io
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ MIN_COVERED = 3
 """Fewest pairs that a rank correlation is computed of: with two it is 1 or -1."""
 
 _SPACE = "\N{OPEN BOX}"
+_SPACE_BYTE = "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"  # how a vocabulary of bytes writes it
+_NAME_OF_WORDS = re.compile(r"word[ _]?[12]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def row_that_counts(
     Raises:
         DataError: It has none; the message says why.
     """
+    remedy = "give a word that is one token: a frequent one, spelled as in the training text"
+    if not word:
+        raise DataError(f"the word {word!r} is empty", remedy)
     token = row_of_word(tokenizer, word, counts_V)
     if token is None:
         pieces = [ids for ids in pieces_of(tokenizer, word) if ids]
@@ -77,7 +83,7 @@ def row_that_counts(
         raise DataError(
             f"{word!r} is no token of the vocabulary"
             + (f": it is split into {shown}" * bool(shown)),
-            "give a word that is one token: a frequent one, spelled as in the training text",
+            remedy,
         )
     place = int(np.searchsorted(ids_R, token))
     if place == len(ids_R) or ids_R[place] != token:
@@ -90,21 +96,30 @@ def row_that_counts(
 
 
 def shown_token(tokenizer: "Tokenizer", token: int) -> str:
-    """Return a token for readers, a space in it as an open box."""
+    """Return a token for readers, a space in it as an open box.
+
+    What is no printable text is shown as the vocabulary writes its bytes.
+    """
     text = decode_tokens(tokenizer, [token])
-    if not text.strip() or "\N{REPLACEMENT CHARACTER}" in text:
-        text = str(tokenizer.id_to_token(token))
+    if not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text:
+        text = str(tokenizer.id_to_token(token)).replace(_SPACE_BYTE, " ")
     return text.replace(" ", _SPACE)
 
 
 def read_rated_pairs(path: Path) -> list[RatedPair]:
     """Read a file of word pairs: three columns, tab- or comma-separated, a header or none.
 
+    A header is a first line that calls its first two columns word1 and word2 and has no score, so
+    no pair is taken for one.
+
     Raises:
         DataError: It cannot be read, is larger than `MAX_PAIRS_BYTES`, is not UTF-8, or a line of
             it is not two words and a number.
     """
-    columns = "three columns, word1, word2 and score, separated by tabs or by commas"
+    columns = (
+        "three columns, word1, word2 and score, separated by tabs or by commas; a header, if any, "
+        "begins with word1 and word2"
+    )
     try:
         with path.open("rb") as file:
             content = file.read(MAX_PAIRS_BYTES + 1)
@@ -132,7 +147,7 @@ def read_rated_pairs(path: Path) -> list[RatedPair]:
                 f"give {columns}",
             )
         score = _finite(row[2])
-        if score is None and index == 0:
+        if score is None and index == 0 and all(map(_NAME_OF_WORDS.fullmatch, row[:2])):
             continue  # the header
         if score is None or not (row[0] and row[1]):
             wrong = (
