@@ -81,3 +81,13 @@ def test_a_published_model(wtie, tmp_path):
 
 def test_a_published_model_takes_no_overrides(wtie, tmp_path):
     assert wtie("params", "--hf", tmp_path / "config.json", "model.d_model=3").exit_code == 2
+
+
+def test_a_published_model_that_contradicts_itself(wtie, tmp_path):
+    shape = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "hidden_size": 1024}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(shape))
+    result = wtie("params", "--hf", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "hidden_size: 1024 contradicts n_embd 768" in result.stderr
+    assert "leave hidden_size out" in result.stderr

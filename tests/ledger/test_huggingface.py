@@ -212,7 +212,6 @@ def test_the_record_is_plain(tmp_path: Path) -> None:
         ({"vocab_size": True}, "vocab_size: must be a whole number, not True"),
         ({"num_hidden_layers": 0}, "num_hidden_layers: must be between 1 and"),
         ({"hidden_size": 4097}, "num_attention_heads: 32 heads do not divide hidden_size 4097"),
-        ({"num_key_value_heads": 5}, "num_key_value_heads: 5 do not divide"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: must be true or false"),
         ({"model_type": "t5"}, "model_type: 't5' is not known"),
         ({"model_type": ["llama"]}, "model_type: ['llama'] is not known"),
@@ -229,21 +228,14 @@ def test_a_bad_field_is_named(tmp_path: Path, change: dict[str, Any], said: str)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (GPT2 | {"add_cross_attention": True}, "add_cross_attention: a decoder beside an encoder"),
         (BERT_BASE | {"num_attention_heads": 7}, "num_attention_heads: 7 heads do not divide"),
-        (BLOOM_560M | {"hidden_size": 512}, "n_embed: 1024 contradicts hidden_size 512"),
         (BLOOM_560M | {"n_embed": None}, "hidden_size: is missing"),
-        (BLOOM_560M | {"n_head": 3}, "num_attention_heads: 16 contradicts n_head 3"),
-        (MARIAN | {"decoder_vocab_size": 9}, "decoder_vocab_size: 9 contradicts vocab_size 58101"),
-        (
-            MARIAN | {"tie_word_embeddings": False},
-            "tie_word_embeddings: false contradicts share_encoder_decoder_embeddings",
-        ),
         (MARIAN | {"decoder_attention_heads": 5}, "decoder_attention_heads: 5 heads do not divide"),
         (
             {key: MISTRAL_7B[key] for key in MISTRAL_7B if key != "num_key_value_heads"}
             | {"num_attention_heads": 4},
-            "num_key_value_heads: 8 do not divide num_attention_heads 4",
+            "num_key_value_heads: is missing, and 8, the default of mistral, does not divide "
+            "num_attention_heads 4",
         ),
     ],
 )
@@ -254,6 +246,190 @@ def test_what_contradicts_itself_is_named(
     with pytest.raises(UsageError) as caught:
         hf_ledger(path)
     assert caught.value.message.startswith(f"{path}: {said}")
+
+
+SECOND_NAMES = [
+    (GPT2, "hidden_size", "n_embd"),
+    (GPT2, "num_hidden_layers", "n_layer"),
+    (GPT2, "num_attention_heads", "n_head"),
+    (GPT2, "max_position_embeddings", "n_positions"),
+    (BLOOM_560M, "hidden_size", "n_embed"),
+    (BLOOM_560M, "num_hidden_layers", "n_layer"),
+    (BLOOM_560M, "n_head", "num_attention_heads"),
+    (MARIAN, "hidden_size", "d_model"),
+    (MARIAN, "num_hidden_layers", "encoder_layers"),
+    (MARIAN, "num_attention_heads", "encoder_attention_heads"),
+]
+
+
+@pytest.mark.parametrize(("content", "other", "name"), SECOND_NAMES)
+def test_a_field_may_stand_under_its_other_name(
+    tmp_path: Path, content: dict[str, Any], other: str, name: str
+) -> None:
+    model = hf_ledger(written(tmp_path, content))
+    assert hf_ledger(written(tmp_path, content | {other: content[name]})) == model
+    renamed = content | {other: content[name], name: None}
+    assert hf_ledger(written(tmp_path, renamed)) == model
+    with pytest.raises(UsageError) as caught:
+        hf_ledger(written(tmp_path, renamed | {other: "x"}))
+    assert f"{other}: must be a whole number" in caught.value.message
+
+
+@pytest.mark.parametrize(("content", "other", "name"), SECOND_NAMES)
+def test_two_names_that_disagree_are_refused(
+    tmp_path: Path, content: dict[str, Any], other: str, name: str
+) -> None:
+    value = content[name]
+    with pytest.raises(UsageError) as caught:
+        hf_ledger(written(tmp_path, content | {other: 2 * value}))
+    said = caught.value.message
+    assert f"{other} {2 * value}" in said.replace(":", "")
+    assert f"{name} {value}" in said.replace(":", "")
+    assert said.endswith("which is the same field")
+    assert caught.value.remedy.startswith("correct one of them, or leave ")
+
+
+def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: content[key] for key in content if key not in names}
+
+
+THREE_LAYERS = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        (
+            without(LLAMA_2_7B, "vocab_size", "num_hidden_layers"),
+            "vocab_size, num_hidden_layers: are missing",
+            "add vocab_size, num_hidden_layers",
+        ),
+        (
+            without(QWEN25_05B, "num_key_value_heads"),
+            "num_key_value_heads: is missing, and 32, the default of qwen2, does not divide "
+            "num_attention_heads 14",
+            "add num_key_value_heads",
+        ),
+        (
+            LLAMA_2_7B | {"num_attention_heads": 30},
+            "num_attention_heads: 30 heads do not divide hidden_size 4096",
+            "correct num_attention_heads or hidden_size",
+        ),
+        (
+            without(GPT2, "n_embd") | {"hidden_size": 770},
+            "n_head: 12 heads do not divide hidden_size 770",
+            "correct n_head or hidden_size",
+        ),
+        (
+            LLAMA_2_7B | {"num_key_value_heads": 5},
+            "num_key_value_heads: 5 heads do not divide num_attention_heads 32",
+            "correct num_key_value_heads or num_attention_heads",
+        ),
+        (
+            LLAMA_2_7B | {"mlp_bias": 1},
+            "mlp_bias: must be true or false, not 1",
+            "correct mlp_bias",
+        ),
+        (
+            LLAMA_2_7B | {"pad_token_id": 32000},
+            "pad_token_id: must be a whole number below vocab_size 32000, not 32000",
+            "correct pad_token_id or vocab_size",
+        ),
+        (
+            LLAMA_2_7B | {"pad_token_id": "0"},
+            "pad_token_id: must be a whole number below vocab_size 32000, not '0'",
+            "correct pad_token_id or vocab_size",
+        ),
+        (
+            QWEN25_05B | THREE_LAYERS | {"num_hidden_layers": 4},
+            "layer_types: 3 entries contradict num_hidden_layers 4",
+            "correct num_hidden_layers or layer_types",
+        ),
+        (
+            without(GPT2, "n_layer") | THREE_LAYERS | {"num_hidden_layers": 4},
+            "layer_types: 3 entries contradict num_hidden_layers 4",
+            "correct num_hidden_layers or layer_types",
+        ),
+        (
+            QWEN25_05B | {"layer_types": "full_attention"},
+            "layer_types: must be a list, not 'full_attention'",
+            "correct layer_types",
+        ),
+        (
+            {"model_type": "gpt2", "architectures": ["LlamaForCausalLM", "LlamaModel"]},
+            "architectures: LlamaForCausalLM, LlamaModel contradicts model_type gpt2",
+            "correct model_type or architectures",
+        ),
+        (
+            GEMMA_2B | {"architectures": ["Gemma2ForCausalLM"]},
+            "architectures: Gemma2ForCausalLM contradicts model_type gemma",
+            "correct model_type or architectures",
+        ),
+        (
+            GPT2 | {"architectures": "GPT2LMHeadModel"},
+            "architectures: must be a list, not 'GPT2LMHeadModel'",
+            "correct architectures",
+        ),
+        (
+            MARIAN | {"tie_word_embeddings": False},
+            "tie_word_embeddings: false contradicts share_encoder_decoder_embeddings, which makes "
+            "the head the same matrix too",
+            "set both to true, or both to false",
+        ),
+        (
+            MARIAN | {"decoder_vocab_size": 9},
+            "decoder_vocab_size: 9 contradicts vocab_size 58101, as both are of one matrix",
+            "correct one of them, or set share_encoder_decoder_embeddings to false",
+        ),
+        (
+            GPT2 | {"add_cross_attention": True},
+            "add_cross_attention: a decoder beside an encoder is not counted",
+            "set add_cross_attention to false to count the model alone",
+        ),
+    ],
+)
+def test_an_error_says_what_to_change(
+    tmp_path: Path, content: dict[str, Any], said: str, remedy: str
+) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(UsageError) as caught:
+        hf_ledger(path)
+    assert caught.value.message == f"{path}: {said}"
+    assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "more"),
+    [
+        (GPT2, {"architectures": ["GPT2LMHeadModel"], "pad_token_id": 50256}),
+        (PYTHIA_160M, {"architectures": ["GPTNeoXForCausalLM"], "pad_token_id": None}),
+        (MARIAN, {"architectures": ["MarianMTModel"], "layer_types": None}),
+        (GEMMA2_2B, {"architectures": ["Other", "Gemma2ForCausalLM"]}),
+        (LLAMA_2_7B, {"architectures": [], "pad_token_id": -1}),  # as the first conversions had it
+        (QWEN25_05B, {"layer_types": ["full_attention"] * 24}),
+    ],
+)
+def test_what_does_not_contradict_changes_no_count(
+    tmp_path: Path, content: dict[str, Any], more: dict[str, Any]
+) -> None:
+    model = hf_ledger(written(tmp_path, content))
+    assert hf_ledger(written(tmp_path, content | more)) == model
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ('{"model_type": "gpt2", "vocab_size": 61, "vocab_size": 61}', "vocab_size"),
+        ('{"model_type": "gpt2", "model_type": "llama"}', "model_type"),
+        ('{"model_type": "llama", "rope_scaling": {"factor": 1, "factor": 2}}', "factor"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path, content: str, name: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(UsageError) as caught:
+        hf_ledger(path)
+    assert caught.value.message == f"{path}: '{name}' stands twice in one object"
+    assert caught.value.remedy == "leave one of the two out"
 
 
 def test_a_projected_embedding_saves_its_own_width(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Every published architecture that is counted in closed form, against transformers' own count.
 
-The models are tiny and never run; their sizes differ from each other wherever they can, so that no
-two terms of a formula can be swapped unseen.
+The models are tiny, randomly initialised on the CPU and never run; their sizes differ from each
+other wherever they can, so that no two terms of a formula can be swapped unseen. The shipped shapes
+are too large for that: they are built on torch's `meta` device, where a tensor has a shape and no
+values. Counting needs no values, and the shapes are those of a randomly initialised model.
 """
 
 import json
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tyro_cli.errors import UsageError
 from tyro_cli.ledger.huggingface import MODEL_TYPES, hf_ledger
 
 pytest.importorskip("transformers", reason="needs the extra `hf`")
@@ -95,8 +98,11 @@ def test_every_known_type_is_compared() -> None:
     assert {model_type for model_type, _ in CASES} == set(MODEL_TYPES)
 
 
-def counted(model_type: str, content: dict[str, Any]) -> int:
-    """Return how many parameters the model of transformers has, each shared one once."""
+def counted(model_type: str, content: dict[str, Any], *, device: str = "cpu") -> int:
+    """Return how many parameters the model of transformers has, each shared one once.
+
+    It is initialised as before a training; on the device `meta` it has the same shapes, no values.
+    """
     import torch
     from transformers import (
         AutoConfig,
@@ -108,9 +114,10 @@ def counted(model_type: str, content: dict[str, Any]) -> int:
     factories = {"bert": AutoModelForMaskedLM, "marian": AutoModelForSeq2SeqLM}
     factory = factories.get(model_type, AutoModelForCausalLM)
     config = AutoConfig.for_model(model_type, **content)
-    with torch.device("meta"):
+    with torch.device(device):
         model = factory.from_config(config)
     model.tie_weights()
+    assert {one.device.type for one in model.parameters()} == {device}
     unread = 0
     if model_type == "bert" and not config.tie_word_embeddings:
         # An untied decoder reads a bias of its own, and nothing reads this one.
@@ -124,7 +131,23 @@ SHAPES = sorted((Path(__file__).parents[2] / "configs" / "claims" / "shapes").gl
 @pytest.mark.parametrize("path", SHAPES, ids=lambda path: path.stem)
 def test_the_shipped_shapes_are_counted_as_transformers_counts_them(path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
-    assert hf_ledger(path).total == counted(content.pop("model_type"), content)
+    assert hf_ledger(path).total == counted(content.pop("model_type"), content, device="meta")
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_second_name_of_a_field_is_read(tmp_path: Path, model_type: str) -> None:
+    """The names are those of transformers' `attribute_map`, so that a new one fails here."""
+    from transformers import CONFIG_MAPPING
+
+    path = tmp_path / "config.json"
+    content = next(content for known, content in CASES if known == model_type)
+    for second, first in CONFIG_MAPPING[model_type].attribute_map.items():
+        renamed = {second if key == first else key: value for key, value in content.items()}
+        path.write_text(json.dumps(renamed | {"model_type": model_type}))
+        assert hf_ledger(path).total == counted(model_type, renamed)
+        path.write_text(json.dumps(content | {"model_type": model_type, second: 1}))
+        with pytest.raises(UsageError, match=f"{second}: 1 contradicts {first}"):
+            hf_ledger(path)
 
 
 # `False` is refused for a Marian model that shares all its matrices, as a contradiction.

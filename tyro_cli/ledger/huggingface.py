@@ -2,17 +2,22 @@
 
 The total is counted from the architecture, in closed form, for the model types in `MODEL_TYPES`,
 as transformers builds them; no weight is read and nothing is downloaded. The file is untrusted: a
-missing or contradictory field is an error that names it. Our own models are counted in `ledger`.
+missing, repeated or contradictory field is an error that names it and says what to change. Our own
+models are counted in `ledger`.
 """
 
+import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tyro_cli.errors import StorageError, UsageError
-from tyro_cli.storage.files import read_json
+from tyro_cli.storage.files import MAX_JSON_BYTES, decode_json
+from tyro_cli.storage.system import open_regular, storage_errors
 
 # Whether embedding and head are one matrix where the file does not say so: transformers' defaults.
 _TIED_BY_DEFAULT = {
@@ -41,6 +46,41 @@ _KEY_HEADS_BY_DEFAULT = {"mistral": 8, "qwen2": 32, "qwen3": 32, "gemma": 16, "g
 
 # The gated models whose `attention_bias` counts; for the others a file may say what it likes.
 _WITH_ATTENTION_BIAS = ("llama", "qwen3", "gemma", "gemma2")
+
+# Second names of fields, each with the first: the `attribute_map` of transformers, and `n_embed`,
+# which its BLOOM reads apart.
+_ALIASES = {
+    "gpt2": {
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
+    "bloom": {
+        "n_embed": "hidden_size",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+    },
+    "marian": {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+    },
+}
+
+# What a file must say, by its first name.
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+_REQUIRED = {name: (*_SIZES, "intermediate_size") for name in MODEL_TYPES} | {
+    "gpt2": ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"),
+    "opt": (*_SIZES, "ffn_dim", "max_position_embeddings"),
+    "bloom": ("vocab_size", "hidden_size", "n_layer", "n_head"),
+    "bert": (*_SIZES, "intermediate_size", "max_position_embeddings"),
+    "marian": (
+        *("vocab_size", "d_model", "max_position_embeddings"),
+        *("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim"),
+        *("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"),
+    ),
+}
 
 _LARGEST_FIELD = 2**40
 _MISSING = object()
@@ -107,63 +147,148 @@ def hf_ledger(path: Path) -> PublishedModel:
     Raises:
         UsageError: The file is no such configuration, lacks a field, or contradicts itself.
     """
-    remedy = "give the config.json of a published model, as it lies beside its weights"
-    if not os.path.isfile(path):  # Path.is_file raises for a name longer than the system takes.
-        raise UsageError(f"there is no file {str(path)[:200]}", remedy)
-    try:
-        content = read_json(path)
-    except StorageError as error:
-        raise UsageError(error.message, remedy) from error
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{path}: holds no configuration (a JSON object)", remedy)
-    fields = _Fields(path, content)
+    content = _read(path)
     model_type = content.get("model_type", _MISSING)
     if model_type not in MODEL_TYPES:
         shown = "is missing" if model_type is _MISSING else f"{model_type!r} is not known"
         raise UsageError(
             f"{path}: model_type: {shown}", f"known model types: {', '.join(MODEL_TYPES)}"
         )
-    count = _COUNTS.get(str(model_type))
-    return _count_llama(fields, str(model_type)) if count is None else count(fields)
+    fields = _Fields(path, content)
+    fields.refuse_another_architecture()
+    fields.settle_names()
+    fields.refuse_contradictions()
+    count = _COUNTS.get(fields.model_type)
+    return _count_llama(fields, fields.model_type) if count is None else count(fields)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return the file's content; refuse a name that stands twice, of which JSON keeps the last."""
+    remedy = "give the config.json of a published model, as it lies beside its weights"
+    if not os.path.isfile(path):  # Path.is_file raises for a name longer than the system takes.
+        raise UsageError(f"there is no file {str(path)[:200]}", remedy)
+    repeated: list[str] = []
+
+    def note_repeated(pairs: list[tuple[str, Any]]) -> None:
+        names = Counter(name for name, _ in pairs)
+        repeated.extend(repr(name)[:80] for name, times in names.items() if times > 1)
+
+    try:
+        with storage_errors(path, "read"), open_regular(path, MAX_JSON_BYTES) as file:
+            data = file.read(MAX_JSON_BYTES)
+        content = decode_json(data)  # within limits, so that it is safe to parse once more
+        json.loads(data, object_pairs_hook=note_repeated)
+    except StorageError as error:
+        raise UsageError(error.message, remedy) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not the JSON of a configuration: {error}", remedy) from error
+    if repeated:
+        raise UsageError(
+            f"{path}: {repeated[0]} stands twice in one object", "leave one of the two out"
+        )
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{path}: holds no configuration (a JSON object)", remedy)
+    return content
 
 
 class _Fields:
-    """The file's fields, read with a clear error each."""
+    """The file's fields by their first names, read with a clear error each."""
 
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
         self.path = path
-        self.content = content
+        self.content = dict(content)
+        self.model_type = str(content["model_type"])
+        self.aliases = _ALIASES.get(self.model_type, {})
+        self.second_names: dict[str, str] = {}  # of the fields that the file gives under these
+
+    def refuse_another_architecture(self) -> None:
+        """Refuse a file whose `architectures` are all of another model type."""
+        architectures = self.listed("architectures") or []
+        own = re.compile(self.model_type.replace("_", "") + r"(?!\d)")  # gemma, but not gemma2
+        if architectures and not any(
+            own.match(re.sub("[-_]", "", str(name).lower())) for name in architectures
+        ):
+            names = ", ".join(map(str, architectures))[:200]
+            raise self.error(
+                "architectures",
+                f"{names} contradicts model_type {self.model_type}",
+                "correct model_type or architectures",
+            )
+
+    def settle_names(self) -> None:
+        """Bring every field to its first name; refuse two names that disagree."""
+        for alias, name in self.aliases.items():
+            value = self.content.pop(alias, None)
+            first = self.content.get(name)
+            if value is not None and first is None:
+                self.content[name], self.second_names[name] = value, alias
+            elif value not in (None, first):
+                raise self.error(
+                    alias,
+                    f"{value!r} contradicts {name} {first!r}, which is the same field",
+                    f"correct one of them, or leave {alias} out",
+                )
+
+    def refuse_contradictions(self) -> None:
+        """Refuse a file that lacks fields, all named, or whose fields do not fit together."""
+        missing = [name for name in _REQUIRED[self.model_type] if self.content.get(name) is None]
+        if missing:
+            names = ", ".join(missing)
+            raise self.error(
+                names, "is missing" if len(missing) == 1 else "are missing", f"add {names}"
+            )
+        vocab_size, padding = self.whole("vocab_size"), self.content.get("pad_token_id")
+        if padding is not None and (type(padding) is not int or padding >= vocab_size):
+            raise self.error(
+                "pad_token_id",
+                f"must be a whole number below vocab_size {vocab_size}, not {padding!r}",
+                "correct pad_token_id or vocab_size",
+            )
+        name, types = self.aliases.get("num_hidden_layers", "num_hidden_layers"), "layer_types"
+        layer_types = self.listed(types)
+        if layer_types is not None and len(layer_types) != self.whole(name):
+            raise self.error(
+                types,
+                f"{len(layer_types)} entries contradict {self.named(name)} {self.whole(name)}",
+                f"correct {self.named(name)} or {types}",
+            )
 
     def whole(self, name: str, default: int | None = None) -> int:
         """Return a positive whole number; null counts as absent where there is a default."""
         value = self.content.get(name)
         if value is None and default is not None:
             return default
-        if value is None:
-            raise self.error(name, "is missing")
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(name, f"must be a whole number, not {value!r}")
         if not 1 <= value <= _LARGEST_FIELD:
             raise self.error(name, f"must be between 1 and {_LARGEST_FIELD:,}, not {value}")
         return value
 
-    def either(self, name: str, other: str) -> int:
-        """Return a positive whole number that may stand under two names."""
-        given = [one for one in (name, other) if self.content.get(one) is not None]
-        if len(given) == 2 and self.whole(name) != self.whole(other):
-            raise self.error(other, f"{self.whole(other)} contradicts {name} {self.whole(name)}")
-        return self.whole(given[0] if given else name)
+    def listed(self, name: str) -> list[Any] | None:
+        """Return a list, or None where the file does not say."""
+        value = self.content.get(name)
+        if not isinstance(value, list | None):
+            raise self.error(name, f"must be a list, not {value!r}")
+        return value
 
     def tied(self) -> bool:
         """Return whether embedding and head are one matrix."""
-        return self.truth("tie_word_embeddings", _TIED_BY_DEFAULT[self.content["model_type"]])
+        return self.truth("tie_word_embeddings", _TIED_BY_DEFAULT[self.model_type])
 
-    def divide(self, heads_name: str, width_name: str, width: int) -> int:
-        """Return the size of a head."""
-        num_heads = self.whole(heads_name)
-        size, rest = divmod(width, num_heads)
+    def divide(self, heads_name: str, whole_name: str, default: int | None = None) -> int:
+        """Return what is left to each of the heads: a size, or query heads to a key head."""
+        num_heads, whole = self.whole(heads_name, default), self.whole(whole_name)
+        size, rest = divmod(whole, num_heads)
+        heads, divided = self.named(heads_name), f"{self.named(whole_name)} {whole}"
+        if rest and self.content.get(heads_name) is None:
+            problem = f"is missing, and {num_heads}, the default of {self.model_type}, does not"
+            raise self.error(heads_name, f"{problem} divide {divided}", f"add {heads}")
         if rest:
-            raise self.error(heads_name, f"{num_heads} heads do not divide {width_name} {width}")
+            raise self.error(
+                heads_name,
+                f"{num_heads} heads do not divide {divided}",
+                f"correct {heads} or {self.named(whole_name)}",
+            )
         return size
 
     def truth(self, name: str, default: bool) -> bool:
@@ -173,11 +298,14 @@ class _Fields:
             raise self.error(name, f"must be true or false, not {value!r}")
         return value
 
-    def error(self, name: str, problem: str) -> UsageError:
+    def named(self, name: str) -> str:
+        """Return the name under which the file gives a field."""
+        return self.second_names.get(name, name)
+
+    def error(self, name: str, problem: str, remedy: str = "") -> UsageError:
         """Make the error for one field."""
-        return UsageError(
-            f"{self.path}: {name}: {problem}", "check the file against the published one"
-        )
+        name = self.named(name)
+        return UsageError(f"{self.path}: {name}: {problem}", remedy or f"correct {name}")
 
 
 def _count_gpt2(fields: _Fields) -> PublishedModel:
@@ -185,7 +313,7 @@ def _count_gpt2(fields: _Fields) -> PublishedModel:
     _refuse_cross_attention(fields)
     vocab_size, width = fields.whole("vocab_size"), fields.whole("n_embd")
     num_layers, positions = fields.whole("n_layer"), fields.whole("n_positions")
-    fields.divide("n_head", "n_embd", width)
+    fields.divide("n_head", "n_embd")
     layer = _attention(width) + _feed_forward(width, fields.whole("n_inner", 4 * width)) + 4 * width
     outside = positions * width + 2 * width
     return _published(fields, vocab_size, width, num_layers, layer, outside, positions * width)
@@ -218,7 +346,7 @@ def _count_phi(fields: _Fields) -> PublishedModel:
     query, key, _ = _grouped_heads(fields, "phi", width)
     attention = (width + 1) * (query + 2 * key) + query * width + width
     if fields.truth("qk_layernorm", False):
-        attention += 4 * fields.divide("num_attention_heads", "hidden_size", width)
+        attention += 4 * fields.divide("num_attention_heads", "hidden_size")
     layer = attention + _feed_forward(width, fields.whole("intermediate_size")) + 2 * width
     outside = 2 * width + vocab_size
     return _published(fields, vocab_size, width, fields.whole("num_hidden_layers"), layer, outside)
@@ -227,7 +355,7 @@ def _count_phi(fields: _Fields) -> PublishedModel:
 def _count_gpt_neox(fields: _Fields) -> PublishedModel:
     """Count GPT-NeoX and Pythia: rotary positions, query, key and value in one matrix."""
     vocab_size, width = fields.whole("vocab_size"), fields.whole("hidden_size")
-    fields.divide("num_attention_heads", "hidden_size", width)
+    fields.divide("num_attention_heads", "hidden_size")
     attention = _attention(width, bias=fields.truth("attention_bias", True))
     layer = attention + _feed_forward(width, fields.whole("intermediate_size")) + 4 * width
     return _published(
@@ -239,7 +367,7 @@ def _count_opt(fields: _Fields) -> PublishedModel:
     """Count OPT: two position rows more than it names, an embedding that may be narrower."""
     vocab_size, width = fields.whole("vocab_size"), fields.whole("hidden_size")
     embedding_width = fields.whole("word_embed_proj_dim", width)
-    fields.divide("num_attention_heads", "hidden_size", width)
+    fields.divide("num_attention_heads", "hidden_size")
     bias = fields.truth("enable_bias", True)
     norm = 2 * width if fields.truth("layer_norm_elementwise_affine", True) else 0
     feed_forward = _feed_forward(width, fields.whole("ffn_dim"), bias=bias)
@@ -256,20 +384,17 @@ def _count_opt(fields: _Fields) -> PublishedModel:
 
 def _count_bloom(fields: _Fields) -> PublishedModel:
     """Count BLOOM: ALiBi instead of positions, a norm behind the embedding."""
-    vocab_size, width = fields.whole("vocab_size"), fields.either("hidden_size", "n_embed")
-    num_layers = fields.either("n_layer", "num_hidden_layers")
-    num_heads = fields.either("n_head", "num_attention_heads")
-    if width % num_heads:
-        raise fields.error("n_head", f"{num_heads} heads do not divide hidden_size {width}")
+    vocab_size, width = fields.whole("vocab_size"), fields.whole("hidden_size")
+    fields.divide("n_head", "hidden_size")
     layer = _attention(width) + _feed_forward(width, 4 * width) + 4 * width
-    return _published(fields, vocab_size, width, num_layers, layer, 4 * width)
+    return _published(fields, vocab_size, width, fields.whole("n_layer"), layer, 4 * width)
 
 
 def _count_bert(fields: _Fields) -> PublishedModel:
     """Count BERT with its head for masked words: one more layer, a norm and a bias before V."""
     _refuse_cross_attention(fields)
     vocab_size, width = fields.whole("vocab_size"), fields.whole("hidden_size")
-    fields.divide("num_attention_heads", "hidden_size", width)
+    fields.divide("num_attention_heads", "hidden_size")
     layer = _attention(width) + _feed_forward(width, fields.whole("intermediate_size")) + 4 * width
     positions = fields.whole("max_position_embeddings") * width
     head = width * width + width + 2 * width + vocab_size
@@ -286,18 +411,20 @@ def _count_marian(fields: _Fields) -> PublishedModel:
     if shared and target_size != source_size:
         raise fields.error(
             "decoder_vocab_size",
-            f"{target_size} contradicts vocab_size {source_size}, as it shares",
+            f"{target_size} contradicts vocab_size {source_size}, as both are of one matrix",
+            "correct one of them, or set share_encoder_decoder_embeddings to false",
         )
     if shared and not fields.tied():
         raise fields.error(
             "tie_word_embeddings",
             "false contradicts share_encoder_decoder_embeddings, which makes the head the same "
             "matrix too",
+            "set both to true, or both to false",
         )
     sides = {"encoder": 1, "decoder": 2}
     layers = 0
     for side, num_attentions in sides.items():
-        fields.divide(f"{side}_attention_heads", "d_model", width)
+        fields.divide(f"{side}_attention_heads", "d_model")
         feed_forward = _feed_forward(width, fields.whole(f"{side}_ffn_dim"))
         layer = num_attentions * (_attention(width) + 2 * width) + feed_forward + 2 * width
         layers += fields.whole(f"{side}_layers") * layer
@@ -322,24 +449,24 @@ _COUNTS: dict[str, Callable[[_Fields], PublishedModel]] = {
 
 def _refuse_cross_attention(fields: _Fields) -> None:
     if fields.truth("add_cross_attention", False):
-        raise fields.error("add_cross_attention", "a decoder beside an encoder is not counted")
+        raise fields.error(
+            "add_cross_attention",
+            "a decoder beside an encoder is not counted",
+            "set add_cross_attention to false to count the model alone",
+        )
 
 
 def _grouped_heads(fields: _Fields, model_type: str, width: int) -> tuple[int, int, int]:
     """Return the widths of all query heads and of all key heads, and the size of a head."""
     num_heads = fields.whole("num_attention_heads")
-    is_given = "num_key_value_heads" in fields.content
-    default = num_heads if is_given else _KEY_HEADS_BY_DEFAULT.get(model_type, num_heads)
-    key_heads = fields.whole("num_key_value_heads", default)
-    if num_heads % key_heads:
-        raise fields.error(
-            "num_key_value_heads",
-            f"{key_heads} do not divide num_attention_heads {num_heads}",
-        )
     head_size = fields.whole("head_dim", _HEAD_SIZE_BY_DEFAULT.get(model_type, 0))
     if not head_size:
-        head_size = fields.divide("num_attention_heads", "hidden_size", width)
-    return num_heads * head_size, key_heads * head_size, head_size
+        head_size = fields.divide("num_attention_heads", "hidden_size")
+    is_given = "num_key_value_heads" in fields.content
+    default = num_heads if is_given else _KEY_HEADS_BY_DEFAULT.get(model_type, num_heads)
+    queries_to_a_key = fields.divide("num_key_value_heads", "num_attention_heads", default)
+    query = num_heads * head_size
+    return query, query // queries_to_a_key, head_size
 
 
 def _attention(width: int, *, bias: bool = True) -> int:
@@ -367,7 +494,7 @@ def _published(
     tied = fields.tied()
     head = 0 if tied else matrix
     return PublishedModel(
-        model_type=fields.content["model_type"],
+        model_type=fields.model_type,
         vocab_size=vocab_size,
         d_model=width,
         num_layers=num_layers,
