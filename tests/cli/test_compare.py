@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run
+from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run, values
+from tests.analysis.fake_studies import make_study
+from tests.analysis.test_claims import claim, finding
 from tyro_cli.analysis.verdicts import Verdict
 from tyro_cli.cli.compare import closed_by
 
@@ -290,3 +292,13 @@ def test_a_damaged_record_is_named(wtie, run):
     assert result.exit_code == 1
     assert "result.json" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_study_says_last_what_its_claim_comes_to(wtie, root):
+    study = make_study(
+        root, {(512,): values([-0.04, -0.05, -0.035])}, changes={"claim": claim(finding())}
+    )
+    assert wtie("compare", study).stdout.splitlines()[-2:] == [
+        f"study: {study}",
+        f"claim 3, by this study: supported; its page: wtie report {root}",
+    ]

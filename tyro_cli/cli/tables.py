@@ -198,9 +198,8 @@ def draw_study(compared: ComparedStudy) -> None:
         print_line()
     print_line(f"study: {compared.study.folder}")
     for one in claim_results([compared.study]):
-        runs = compared.study.folder.parent
-        print_line(f"claim {one.claim.number}, by this study: {one.word}")
-        print_line(f"the page of every claim in {runs}: wtie report {runs}")
+        page = f"wtie report {compared.study.folder.parent}"
+        print_line(f"claim {one.claim.number}, by this study: {one.word}; its page: {page}")
 
 
 def draw_table(table: "Table") -> None:
