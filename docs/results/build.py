@@ -38,6 +38,7 @@ from tyro_cli.analysis.studies import (
     studies_in,
     study_contrasts,
 )
+from tyro_cli.analysis.study_performance import study_performance_table
 from tyro_cli.analysis.study_tables import study_tables
 from tyro_cli.analysis.tables import all_tables, processors_of, trained_on
 from tyro_cli.analysis.verdicts import verdict_of_run
@@ -116,7 +117,8 @@ def _study(name: str) -> Published:
         for one in contrasts
     )
     runs = tuple(point.run for point in study.points)
-    tables = study_tables(study, contrasts)
+    performance = study_performance_table(study)
+    tables = study_tables(study, contrasts) | {performance.name: performance}
     return Published(name, tables, sentences, study_page(study), study.folder, runs)
 
 

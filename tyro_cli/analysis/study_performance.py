@@ -1,7 +1,7 @@
 """How fast each arm of a study trained at each point, and in what memory.
 
-Invariant: the only table of a study that holds times, so the only one that differs where the study
-is repeated.
+Invariant: the only table of a study that holds times. It stands in the report and not among the
+tables that `wtie sweep` writes, which are the same, byte for byte, wherever the study is repeated.
 """
 
 from statistics import fmean

@@ -1,9 +1,9 @@
 """The tables of a study: what every arm reached at every point, and every contrast in its family.
 
-Invariant: as for the tables of a run, a pure function of the records, and times are in the table of
-performance alone; every planned contrast has a row or, where its run is not there, is counted below
-the table. A metric whose signatures differ between points is left out and said so, because its
-numbers would stand beside each other.
+Invariant: a pure function of the records, without times, which `study_performance` has; every
+planned contrast has a row or, where its run is not there, is counted below the table. A metric
+whose signatures differ between points is left out and said so, because its numbers would stand
+beside each other.
 """
 
 import math
@@ -27,7 +27,6 @@ from tyro_cli.analysis.signatures import withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, sign_changes
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
-from tyro_cli.analysis.study_performance import study_performance_table
 from tyro_cli.analysis.study_probe_tables import study_probe_tables
 from tyro_cli.analysis.study_translation_tables import (
     study_translation_tables,
@@ -60,7 +59,6 @@ def study_tables(
         tables.append(tuned_table(study, force=force))
     if instrument := instrument_table(study):
         tables.append(instrument)
-    tables.append(study_performance_table(study))
     return {table.name: table for table in tables}
 
 
