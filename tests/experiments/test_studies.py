@@ -298,6 +298,11 @@ def test_a_claim_that_is_changed_after_cells_were_trained_is_told_on(planned, tm
 
     assert after_cells(plan, trained=0) == 0
     assert after_cells(plan, trained=3) == 0
+    manifest = plan.folder / "manifest.json"
+    older = json.loads(manifest.read_text())
+    del older["claim"]["findings"][0]["margin"]  # what a version without this key had written
+    manifest.write_text(json.dumps(older))
+    assert after_cells(plan, trained=3) == 0
     assert after_cells(changed, trained=3) == 3
     assert after_cells(changed, trained=4) == 3
     assert after_cells(plan, trained=4) == 4

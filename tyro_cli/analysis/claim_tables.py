@@ -135,7 +135,8 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
 
     Args:
         one: The claim.
-        with_plans: Whether the notes say what would settle each open finding.
+        with_plans: Whether the notes say what would settle each open finding, and if the claim was
+            written down late; a page says both elsewhere.
     """
     notes = []
     if any(finding.finding.minus for finding in one.findings):
@@ -148,7 +149,7 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
         for finding in one.findings
         if with_plans and finding.plan is not None
     ]
-    notes += late_notices(one)
+    notes += late_notices(one) if with_plans else []
     rows = tuple(_finding_row(finding) for finding in one.findings)
     columns = (
         Column("finding", "finding"),

@@ -7,12 +7,12 @@ in `analysis.claims`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from tyro_cli.config.messages import nearest
-from tyro_cli.config.schema import Arm, Experiment, Section
+from tyro_cli.config.schema import Arm, Experiment, ModelConfig, Section
 from tyro_cli.config.values import Number, Text, Whole, tuple_from_list
 
 Measure = Literal[
@@ -38,8 +38,8 @@ MEASURES_OF_PROBES = ("neighbour_overlap", "linear_cka")
 FEWEST_SEEDS_OF_PROBES = 3
 """Agreement is between seeds, and its interval leaves one out at a time."""
 
-TYINGS = ("none", "in-out", "three-way")
-"""From the least that is tied to the most."""
+TYINGS = get_args(ModelConfig.model_fields["tying"].annotation)
+"""As the schema lists them: from the least that is tied to the most."""
 
 
 class Finding(Section):

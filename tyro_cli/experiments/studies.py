@@ -17,7 +17,7 @@ from typing import Any
 
 from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
-from tyro_cli.analysis.study_formats import StudyManifest
+from tyro_cli.analysis.study_formats import ClaimRecord, StudyManifest
 from tyro_cli.config.grid import Point, levels_in_words
 from tyro_cli.config.paths import with_values, without
 from tyro_cli.config.schema import SECTIONS_OF_AN_ARM
@@ -28,7 +28,7 @@ from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
 from tyro_cli.experiments.search import open_cells
-from tyro_cli.storage.files import new_folder, read_json, write_bytes, write_json, write_text
+from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
 from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftovers
 from tyro_cli.training.signals import StopRequest
@@ -282,10 +282,12 @@ def _when_claimed(plan: StudyPlan) -> dict[str, Any]:
     """
     if plan.claim is None:
         return {}
-    manifest = plan.folder / "manifest.json"
-    recorded = read_json(manifest) if manifest.is_file() else {}
-    if isinstance(recorded, dict) and recorded.get("claim") == plan.claim:
-        return {key: recorded[key] for key in ("claim_after_cells",) if key in recorded}
+    path = plan.folder / "manifest.json"
+    if path.is_file():
+        recorded = parse_record(StudyManifest, path, STUDY_REMEDY)
+        if recorded.claim == ClaimRecord.model_validate(plan.claim):  # whatever version wrote it
+            known = recorded.claim_after_cells
+            return {} if known is None else {"claim_after_cells": known}
     cells = sum((one.cell.folder / "result.json").is_file() for one in plan.cells)
     return {"claim_after_cells": cells}
 
