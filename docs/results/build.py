@@ -30,6 +30,8 @@ from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
 from tyro_cli.analysis.columns import Column, Row, Table
 from tyro_cli.analysis.formats import Performance
+from tyro_cli.analysis.probe_tables import probe_tables
+from tyro_cli.analysis.probes import load_probes
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.rendering import to_markdown
 from tyro_cli.analysis.studies import (
@@ -102,7 +104,10 @@ def published(name: str) -> Published:
         return _study(name)
     run = load_run(RECORDS / name)
     sentences = tuple(f"**{one.text}.** {one.sentence}" for one in verdict_of_run(run).values())
-    return Published(name, all_tables(run), sentences, run_page(run), run.folder, (run,))
+    tables = all_tables(run)
+    if (run.folder / "probes.json").is_file():
+        tables |= probe_tables(load_probes(run.folder))
+    return Published(name, tables, sentences, run_page(run), run.folder, (run,))
 
 
 def _study(name: str) -> Published:

@@ -102,6 +102,16 @@ def test_many_arms_keep_their_colours_apart(tmp_path):
     assert len(page.cards) == 5
 
 
+def test_a_long_name_at_the_end_of_a_line_is_inside_the_picture(tmp_path):
+    arms = {"untied": {}, "untied-narrow-2": {"model": {"d_ff": 48}}}
+    nats = {(arm, seed): 4.5 + 0.01 * seed for arm in arms for seed in (0, 1)}
+    chart = charts_of(make_run(tmp_path, nats_per_word=nats, arms=arms))["valid-curves"]
+    assert "untied-narrow…" in texts_in(chart.narrow)
+    picture, padding = chart.narrow, chart.narrow["padding"]
+    assert padding["right"] >= 8 + 7 * len("untied-narrow…")
+    assert padding["left"] + picture["width"] + padding["right"] == 340
+
+
 def test_diverged_and_unfinished_cells_are_named(tmp_path):
     def edit(record):
         if (record["arm"], record["seed"]) == ("tied", 1):

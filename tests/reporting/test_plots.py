@@ -15,7 +15,17 @@ from tyro_cli.reporting.palette import (
     ON_COMPONENT,
     PAPER,
 )
-from tyro_cli.reporting.plots import Frame, Plot, Scale, domain, shortened, shortened_within, spread
+from tyro_cli.reporting.plots import (
+    LEAST_END_ROOM,
+    Frame,
+    Plot,
+    Scale,
+    domain,
+    end_room,
+    shortened,
+    shortened_within,
+    spread,
+)
 
 
 @given(st.lists(st.floats(0, 100), max_size=6))
@@ -33,6 +43,12 @@ def test_labels_that_do_not_touch_stay_where_they_are():
 
 def test_labels_that_touch_move_apart_in_order():
     assert spread([50.0, 50.0, 52.0], 10, 0, 100) == pytest.approx([40.67, 50.67, 60.67], abs=0.01)
+
+
+def test_the_margin_holds_the_longest_label():
+    assert end_room(["tied", "untied"], 8) == LEAST_END_ROOM
+    assert end_room(["tied", "untied-narrow"], 8) == 102  # 13 bold characters of 7.2 pixels
+    assert end_room([], 8) == LEAST_END_ROOM
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0], [3.0, 3.0], [-2.0, 5.0]])

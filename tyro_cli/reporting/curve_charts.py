@@ -19,6 +19,7 @@ from tyro_cli.reporting.plots import (
     Specification,
     Values,
     domain,
+    end_room,
 )
 from tyro_cli.reporting.views import RunView
 
@@ -125,7 +126,7 @@ def _chart(
 
     def draw(width: int) -> Specification:
         plot = Plot(
-            Frame(width, 300, right=78),
+            Frame(width, 300, right=end_room((arm.label for arm in view.arms), 8)),
             Scale(0, last, "optimiser steps", "~s", 4, integers=True),
             Scale(*limits, "loss, nats per token"),
         )

@@ -21,6 +21,7 @@ from tyro_cli.reporting.plots import (
     Scale,
     Specification,
     Values,
+    end_room,
 )
 from tyro_cli.reporting.views import ArmView
 
@@ -111,7 +112,7 @@ def factor_chart(
 
     def draw(width: int) -> Specification:
         plot = Plot(
-            Frame(width, 310, right=78, bottom=52),
+            Frame(width, 310, right=end_room((line.label for line in lines), 4), bottom=52),
             Scale(-0.15, last + 0.15),
             Scale(*limits, f"test {unit}"),
         )

@@ -6,7 +6,8 @@ the same on a machine with other fonts. Text from records enters as data only, n
 name or an expression.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ Values = list[dict[str, Any]]
 
 LABEL_GAP = 15
 """Least distance between two labels above each other, in pixels."""
+LEAST_END_ROOM = 78
+BOLD_CHARACTER_WIDTH = 0.6 * TEXT_SIZE
+"""About the width of a character of a bold label, in pixels, with some to spare."""
 
 
 @dataclass(frozen=True)
@@ -393,6 +397,12 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
         for position, index in enumerate(group):
             moved[index] = middle - half + gap * position
     return moved
+
+
+def end_room(labels: Iterable[str], dx: float) -> int:
+    """Return the margin, in pixels, that labels at the ends of lines take, dx right of them."""
+    longest = max(map(len, labels), default=0)
+    return max(LEAST_END_ROOM, math.ceil(dx + BOLD_CHARACTER_WIDTH * longest))
 
 
 def shortened(text: str, most: int) -> str:

@@ -20,6 +20,7 @@ from tyro_cli.reporting.plots import (
     Specification,
     Values,
     domain,
+    end_room,
 )
 from tyro_cli.reporting.views import ArmView
 
@@ -60,7 +61,7 @@ def trial_chart(search: Search, arms: Sequence[ArmView]) -> Chart | None:
 
     def draw(width: int) -> Specification:
         plot = Plot(
-            Frame(width, 310, right=78, bottom=52),
+            Frame(width, 310, right=end_room((arm.label for arm in arms), 4), bottom=52),
             Scale(-0.15, last + 0.15),
             Scale(*limits, f"valid {UNIT}"),
         )
