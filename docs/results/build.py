@@ -66,7 +66,7 @@ SMALL = (
     "documents.npz",
 )
 CLAIMS = "claims"
-BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w: -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w:. -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
