@@ -93,7 +93,8 @@ CORPUS_OF = $(if $(findstring wikitext2,$(shell grep -h '^experiment:' $(1))),da
 FAILED_CELLS := 4
 
 claims: $(INSTALLED) ## Run every claim and write their page: DATA=FOLDER with wikitext-2 and multi30k
-	@test -d "$(DATA)" || { echo "say where the corpora lie: make claims DATA=FOLDER" >&2; exit 2; }
+	@test -n "$(DATA)" || { echo "say where the corpora lie: make claims DATA=FOLDER" >&2; exit 2; }
+	@test -d "$(DATA)" || { echo "there is no folder $(DATA): make claims DATA=FOLDER" >&2; exit 2; }
 	@for corpus in wikitext-2 multi30k; do test -d "$(DATA)/$$corpus" || { \
 		echo "$(DATA) has no folder $$corpus, which some claims are about" >&2; exit 2; }; done
 	@set -e; $(foreach claim,$(CLAIMS),$(BIN)/wtie sweep --config $(claim) --out runs/claims \
