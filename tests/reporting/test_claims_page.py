@@ -34,6 +34,7 @@ def test_a_claim_is_answered_before_its_findings(tmp_path):
         "would take",
         "more hours of cells",
         "fails: opposite",
+        "95 % paired t intervals over seeds",
         "wtie sweep",
     ):
         assert part in text
@@ -172,6 +173,9 @@ def test_a_chart_names_the_matrix_where_findings_differ_in_it(tmp_path):
     (chart,) = page.charts()
     assert "vs untied input, vocabulary 512:" in chart.description
     assert "vs untied output, vocabulary 512:" in chart.description
+    assert "95 % jackknife intervals" in chart.caption and "paired" not in chart.caption
+    text = parse(read_report(tmp_path).html).all("main")[0].text()
+    assert "differences by seed are the jackknife's values" in text
 
 
 def test_a_chart_names_the_arms_alone_where_findings_differ_in_nothing_else(tmp_path):

@@ -144,6 +144,11 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
             "A change is the difference at the second of the two levels minus the difference at "
             "the first, seed by seed."
         )
+    if any(finding.finding.matrix and finding.seeds for finding in one.findings):
+        notes.append(
+            "Agreement is between seeds, so there is none of one seed: its differences by seed are "
+            "the jackknife's values, and its intervals the jackknife's."
+        )
     notes += [
         f"{measure_in_words(finding)}, {finding.where}: {finding.plan.sentence}"
         for finding in one.findings

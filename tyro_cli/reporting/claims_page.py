@@ -34,7 +34,7 @@ from tyro_cli.reporting.contents import (
     TextBlock,
     VerdictCard,
 )
-from tyro_cli.reporting.forest import ForestRow, forest_chart
+from tyro_cli.reporting.forest import PAIRED, ForestRow, forest_chart
 from tyro_cli.reporting.palette import MUTED, Colour, arm_colour, arm_shape
 from tyro_cli.reporting.plots import Chart
 from tyro_cli.reporting.provenance import (
@@ -58,6 +58,7 @@ HOW_TO_READ = (
 )
 
 CHANGES = " Where a row names two levels, how that difference changes from one to the other."
+JACKKNIFED = "Bars are 95 % jackknife intervals over seeds, faint marks its values by seed"
 
 
 def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
@@ -160,6 +161,7 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
                 name=f"claim-{one.claim.number}-{measure.replace('_', '-')}",
                 reading=f"Differences in {unit}; the first arm minus the second."
                 + (CHANGES if any(each.finding.minus for each in findings) else ""),
+                bars=JACKKNIFED if findings[0].finding.matrix else PAIRED,
             )
         )
     return charts

@@ -98,6 +98,7 @@ ARM_MINUS_BASELINE = (
     "Arm - baseline in test nats at the best-valid checkpoint unless the row says otherwise: left "
     "of zero the arm is better."
 )
+PAIRED = "Bars are 95 % paired t intervals over seeds, faint marks are seeds"
 
 
 def forest_chart(
@@ -107,6 +108,7 @@ def forest_chart(
     *,
     name: str,
     reading: str = ARM_MINUS_BASELINE,
+    bars: str = PAIRED,
 ) -> Chart | None:
     """Draw contrasts as a forest plot, or return None where no contrast has a value.
 
@@ -116,6 +118,7 @@ def forest_chart(
         margin: Half the width of the equivalence margin, and the margin in words; None for none.
         name: The chart's name.
         reading: The sentence that says what a difference is, and what it means.
+        bars: What bars and faint marks are, where there are several seeds; without a full stop.
     """
     values = [difference for row in rows for difference in row.contrast.differences]
     if not values:
@@ -160,11 +163,7 @@ def forest_chart(
         name=name,
         title="Differences and their intervals",
         caption=f"{reading} "
-        + (
-            "Bars are 95 % paired t intervals over seeds, faint marks are seeds"
-            if several
-            else "Marks are single pairs, which have no interval over seeds"
-        )
+        + (bars if several else "Marks are single pairs, which have no interval over seeds")
         + ("." if margin is None else f"; the grey band is the margin of {margin[1]}."),
         description="Forest plot. " + " ".join(_in_words(row) for row in rows),
         narrow=draw(NARROW),
