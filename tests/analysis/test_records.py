@@ -255,6 +255,32 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
         cell.document_scores("test")
 
 
+def zipped(path, content, *, flags=0, method=zipfile.ZIP_STORED):
+    """Write an archive of one member, and what both of its headers say of it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("test_nats.npy", content)
+    written = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = written.index(signature) + place
+        written[start : start + 4] = flags.to_bytes(2, "little") + method.to_bytes(2, "little")
+    path.write_bytes(written)
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({}, "test_nats: it is no array"),
+        ({"flags": 1}, "cannot be read as arrays.*encrypted"),
+        ({"method": 99}, "cannot be read as arrays.*compression"),
+    ],
+)
+def test_a_member_that_is_no_array_is_refused(tmp_path, headers, says):
+    cell = load_run(make_run(tmp_path)).cells["tied", 0]
+    zipped(cell.folder / "documents.npz", b"no array at all", **headers)
+    with pytest.raises(DamagedRecord, match=says):
+        cell.document_scores("test")
+
+
 def test_a_missing_array_or_file_is_named(tmp_path):
     cell = load_run(make_run(tmp_path)).cells["tied", 0]
     np.savez(cell.folder / "documents.npz", valid_nats=np.zeros(2))

@@ -64,6 +64,17 @@ def test_what_vanishes_while_it_is_listed_is_not_there(wtie, root, monkeypatch):
     assert folder_bytes(root / "good-1") > 0
 
 
+def test_a_folder_that_may_not_be_looked_into_leaves_the_others_listed(wtie, root, monkeypatch):
+    def refused(path, **options):
+        if "bad-3/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return os_stat(path, **options)
+
+    os_stat = os.stat
+    monkeypatch.setattr(os, "stat", refused)
+    assert names(wtie) == {"good-1", "half-2"}
+
+
 def test_a_run_may_be_named_by_a_dot(wtie, root, monkeypatch):
     monkeypatch.chdir(root / "good-1")
     assert wtie("runs", "show", ".").stdout.startswith(f"run: {root.resolve() / 'good-1'}\n")

@@ -225,6 +225,16 @@ def test_a_stop_leaves_nothing_half_made(corpus: Path, cache: Path, stop_at: int
     assert prepare(corpus, cache).vocab_size == 8
 
 
+def test_what_a_crash_left_unfinished_of_an_entry_is_cleared(corpus: Path, cache: Path) -> None:
+    folder = prepare(corpus, cache).folder
+    shutil.rmtree(folder)
+    half = folder.with_name(f".{folder.name}.tmp-0123abcd")
+    half.mkdir()
+    (half / "train.bin").write_bytes(b"half")
+    assert prepare(corpus, cache).folder == folder
+    assert not half.exists()
+
+
 def test_a_stop_is_heard_while_waiting_for_another_process(corpus: Path, cache: Path) -> None:
     from filelock import FileLock
 

@@ -269,6 +269,34 @@ def test_more_seeds_extend_the_run(tmp_path: Path, data: PreparedData) -> None:
     assert Manifest.model_validate(check_run_folder(plan, data))
 
 
+def test_cells_to_come_measure_what_the_extension_asks_for(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    def recorded(*overrides: str) -> list[Any]:
+        plan = planned(tmp_path, ARMS, *overrides, seeds=(0, 1, 2))
+        arms = opened(plan, data)["arms"].values()
+        return [one["settings"]["evaluation"].get("role_gradients_every_steps") for one in arms]
+
+    opened(planned(tmp_path), data)
+    assert recorded("evaluation.role_gradients_every_steps=2") == [2, 2]
+    assert recorded() == [None, None]
+
+
+def test_what_a_crash_left_unfinished_of_a_run_is_cleared(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    plan = planned(tmp_path)
+    folder = plan.run_folder
+    folder.parent.mkdir()
+    removed = folder.parent / f".{folder.name}.tmp-0123abcd"
+    others = folder.parent / f".{folder.name}0.tmp-0123abcd"
+    for path in (removed, others):
+        path.mkdir()
+        (path / "checkpoint").write_text("half removed")
+    opened(plan, data)
+    assert not removed.exists() and others.exists()
+
+
 def test_another_arm_extends_the_run_and_the_older_text_is_kept(
     tmp_path: Path, data: PreparedData
 ) -> None:

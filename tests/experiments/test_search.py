@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 
-from tests.experiments.small_experiments import ARMS, BASE, prepared_data
+from tests.experiments.small_experiments import ARMS, BASE, V, prepared_data
 from tests.experiments.test_plan import leave_result, opened, planned
 from tyro_cli.analysis.formats import Manifest
 from tyro_cli.config.schema import Settings
-from tyro_cli.errors import DamagedRecord, RunFolderError, UsageError
-from tyro_cli.experiments import search
+from tyro_cli.errors import ConfigurationError, DamagedRecord, RunFolderError, UsageError
+from tyro_cli.experiments import run, search
 from tyro_cli.experiments.identity import cell_id
+from tyro_cli.experiments.launchers.local import LocalLauncher
 from tyro_cli.experiments.plan import Plan
+from tyro_cli.experiments.run import Start
 from tyro_cli.experiments.run_folder import check_run_folder
 from tyro_cli.experiments.search import cells_at_best, most_to_come, open_cells
+from tyro_cli.ledger.ledger import ledger_of
+from tyro_cli.training.world import World
 
 RATE = "training.optimizer.learning_rate"
 HEAD = "training.optimizer.roles.head.rate"
@@ -55,6 +59,17 @@ def found(monkeypatch):
 
 
 # The trials.
+
+
+def test_processes_that_cannot_share_a_batch_are_refused_though_no_cell_is_known_yet(tmp_path):
+    plan = planned(tmp_path, SHARED)
+    assert not plan.cells
+    ledgers = {name: ledger_of(arm.settings, V) for name, arm in plan.arms.items()}
+    start = Start(prepared_data(tmp_path), "cpu", plan, ledgers)
+    trials = list(plan.trials)
+    with pytest.raises(ConfigurationError, match="3 processes cannot share a batch"):
+        run._choose_workers(start, trials, None, World(size=3), LocalLauncher())
+    assert run._choose_workers(start, trials, None, World(size=2), LocalLauncher()) == 1
 
 
 def test_every_arm_has_the_same_trials_at_the_seeds_of_the_search(tmp_path):

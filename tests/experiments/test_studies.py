@@ -13,6 +13,8 @@ from tyro_cli.analysis.study_formats import StudyManifest
 from tyro_cli.config.studies import load_study
 from tyro_cli.errors import ConfigurationError, DamagedRecord, RunFolderError, UsageError
 from tyro_cli.experiments import run
+from tyro_cli.experiments.claims import claim_record
+from tyro_cli.experiments.plan import base_settings
 from tyro_cli.experiments.studies import (
     StudyPlan,
     cells_of_shard,
@@ -24,6 +26,7 @@ from tyro_cli.experiments.studies import (
     train_command,
 )
 from tyro_cli.ledger.huggingface import hf_ledger
+from tyro_cli.ledger.ledger import ledger_of
 from tyro_cli.storage import files
 from tyro_cli.training.signals import StopRequest
 
@@ -262,6 +265,18 @@ def test_published_models_are_kept_with_the_claim(planned, tmp_path, is_tied):
     assert model.embedding_and_head == 61 * 24 * (1 if is_tied else 2)
 
 
+def test_a_model_that_translates_is_counted_with_its_sources_matrix(tmp_path):
+    write_shape(tmp_path, SMALL)
+    translating = (BASE + ARMS).replace("language-modeling", "translation")
+    (tmp_path / "experiment.yaml").write_text(translating.replace("corpus: kjv", "corpus: kjv-web"))
+    path = tmp_path / "study.yaml"
+    path.write_text("name: sizes\nexperiment: experiment.yaml\nfactors:\n" + WIDTH + SEEDS + CLAIM)
+    study = load_study(path, ())
+    (model,) = claim_record(study)["counted"]
+    assert model["untied_total"] == ledger_of(base_settings(study.points[0].loaded), 100).total
+    assert model["saving"] == 100 * 8
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -340,6 +355,11 @@ def test_an_older_text_is_kept_and_the_folder_is_a_study_at_every_moment(planned
     opened(changed)
     assert (folder / "study.yaml").read_text() == changed.loaded.text
     assert (folder / "study.yaml.old-1").read_text() == first.loaded.text
+
+
+def test_a_key_that_only_measures_makes_no_other_study(planned):
+    measured = planned(WIDTH, SEEDS, "evaluation.role_gradients_every_steps=7")
+    assert measured.folder == planned().folder
 
 
 def test_what_a_crash_left_unfinished_is_cleared(planned):

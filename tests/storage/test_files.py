@@ -362,3 +362,13 @@ def test_leftovers_are_told_from_everything_else(tmp_path):
     )
     with pytest.raises(StorageError, match="clear"):
         system.remove_leftovers(tmp_path / "missing")
+
+
+def test_leftovers_of_one_path_are_told_from_those_of_its_neighbours(tmp_path):
+    path = tmp_path / "a[b]"
+    kept = [".a[b].tmp-xyz", ".a[b]c.tmp-00000000", ".ab.tmp-00000000"]
+    for name in (*kept, ".a[b].tmp-00000001"):
+        (tmp_path / name).write_text("")
+    (system.temporary_sibling(path) / "deep").mkdir(parents=True)
+    system.remove_leftovers_of(path)
+    assert names(tmp_path) == sorted(kept)

@@ -90,7 +90,13 @@ def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, 
             for name in names:
                 if name not in content:
                     raise damaged(path, f"{name}: the array is missing")
-                arrays[name] = content[name]
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+                array = content[name]
+                if not isinstance(array, np.ndarray):  # bytes, where a member is no array
+                    raise damaged(path, f"{name}: it is no array")
+                arrays[name] = array
+    except (
+        *(OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error),
+        RuntimeError,  # an encrypted member, or one compressed in a way that is not known
+    ) as error:
         raise damaged(path, f"it cannot be read as arrays ({error})") from error
     return arrays

@@ -35,13 +35,11 @@ from tyro_cli.analysis.formats import (
 )
 from tyro_cli.analysis.trials import Search, Trial, search_of
 from tyro_cli.config.paths import value_at, with_values
+from tyro_cli.config.schema import ROLE_GRADIENTS
 from tyro_cli.config.tuning import OWN
 from tyro_cli.errors import DamagedRecord, NothingMatched, RunFolderError, UsageError
 from tyro_cli.storage.files import read_json
 from tyro_cli.storage.names import inside
-
-MEASURING = "evaluation.role_gradients_every_steps"
-"""The setting that changes no number, and that cells of one arm may differ in."""
 
 Status = Literal["done", "diverged", "unfinished"]
 Rates = Literal["own", "baseline-best", "each-best"]
@@ -407,7 +405,7 @@ def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> t
     absent = object()
     return tuple(
         path
-        for path in sorted((flat_first.keys() | flat_second.keys()) - {MEASURING})
+        for path in sorted((flat_first.keys() | flat_second.keys()) - {ROLE_GRADIENTS})
         if flat_first.get(path, absent) != flat_second.get(path, absent)
     )
 

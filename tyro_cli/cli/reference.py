@@ -68,13 +68,6 @@ def cli_reference_markdown() -> str:
     return "\n".join(sections)
 
 
-def command_words() -> list[tuple[str, ...]]:
-    """Return the words of every command, e.g. ("wtie", "runs", "ls")."""
-    from tyro_cli.cli.app import app
-
-    return [words for words, _ in _commands(typer.main.get_command(app), ("wtie",))]
-
-
 def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     subcommands = getattr(command, "commands", None)
     if subcommands is None:

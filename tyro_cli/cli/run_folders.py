@@ -1,6 +1,7 @@
 """Which folders under a runs root are runs and studies, what each one is in a row, and its tags.
 
-A listing never fails because of one folder: what cannot be read is named in its row. Tags are a
+A listing never fails because of one folder: what cannot be read is named in its row, or left out
+where not even that it is a run can be seen. Tags are a
 user's own words about a folder; they stand in `tags.json`, and no number depends on them.
 """
 
@@ -21,7 +22,12 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 def is_run(folder: Path) -> bool:
     """Say whether `folder` looks like a run: it holds a manifest, and is no study."""
-    return (folder / "manifest.json").is_file() and not (folder / "study.yaml").is_file()
+    return _holds(folder, "manifest.json") and not _holds(folder, "study.yaml")
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Say whether a folder that can be read holds a file; one that cannot is not looked into."""
+    return os.path.isfile(folder / name)  # `Path.is_file` raises where it may not look
 
 
 def list_runs(root: Path) -> list[Path]:
@@ -73,7 +79,7 @@ def list_folders(root: Path) -> list[Path]:
 
 def is_study_folder(folder: Path) -> bool:
     """Say whether a folder looks like a study's."""
-    return (folder / "study.yaml").is_file() and (folder / "manifest.json").is_file()
+    return _holds(folder, "study.yaml") and _holds(folder, "manifest.json")
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def remove_folder(folder: Path) -> None:
     from contextlib import ExitStack
 
     from tyro_cli.storage.locks import owned
-    from tyro_cli.storage.system import remove_whole
+    from tyro_cli.storage.system import remove_leftovers_of, remove_whole
 
     check_removable(folder)
     with ExitStack() as held:
@@ -218,6 +224,7 @@ def remove_folder(folder: Path) -> None:
         for cell in sorted([*folder.glob("*/seed-*"), *folder.glob("*/*/*/seed-*")]):
             if cell.is_dir() and not cell.is_symlink():
                 held.enter_context(owned(cell, f"cell {cell.parent.name}/{cell.name}"))
+        remove_leftovers_of(folder)
         remove_whole(folder)
 
 

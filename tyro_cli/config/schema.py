@@ -547,7 +547,8 @@ class TrainingConfig(Section):
         return self.micro_batch_tokens or self.batch_tokens
 
 
-ROLE_GRADIENTS = "role_gradients_every_steps"
+ROLE_GRADIENTS = "evaluation.role_gradients_every_steps"
+"""The key that measures and changes no number: cells of one arm may differ in it."""
 
 
 class EvaluationConfig(Section):
@@ -722,7 +723,7 @@ TRANSLATION_KEYS = (
 )
 """Keys that translation alone has a use for; None where they are left out."""
 
-KEYS_LEFT_OUT = ("data.synthetic", "model.positions", f"evaluation.{ROLE_GRADIENTS}")
+KEYS_LEFT_OUT = ("data.synthetic", "model.positions", ROLE_GRADIENTS)
 """Keys that came after the first records: absent from a record where they are None."""
 
 LATER_DEFAULTS = {"model.norm_place": "pre", "model.final_norm": True, "training.compile": False}

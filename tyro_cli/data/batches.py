@@ -102,7 +102,7 @@ def chain_sha256(previous_hex: str, *batch: np.ndarray) -> str:
     """Return the running hash of the consumed batches after one more.
 
     Args:
-        previous_hex: The hash before this batch; empty before the first.
+        previous_hex: The hash before this batch; 64 zeros before the first.
         batch: The arrays of the batch, as `TrainingBatches.batch` or `PairBatch.arrays` gave them.
     """
     hasher = hashlib.sha256(bytes.fromhex(previous_hex))

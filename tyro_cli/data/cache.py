@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tyro_cli.errors import StorageError
+from tyro_cli.storage.system import remove_leftovers_of
 
 Entry = TypeVar("Entry")
 
@@ -49,6 +50,7 @@ def open_or_make(
     except StorageError:  # not there, or damaged: which of them is decided under the lock
         with waiting_lock(folder.with_suffix(".lock"), on_progress, should_stop):
             if not _is_usable(folder, open_entry, on_progress):
+                remove_leftovers_of(folder)
                 make_entry(folder)
         return open_entry(folder)
 

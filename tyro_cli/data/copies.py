@@ -16,7 +16,7 @@ from tyro_cli.data.cache import waiting_lock
 from tyro_cli.errors import DamagedFolder, StorageError
 from tyro_cli.storage.files import new_folder
 from tyro_cli.storage.manifests import MANIFEST_NAME, sha256_of_file, verify_manifest
-from tyro_cli.storage.system import storage_errors
+from tyro_cli.storage.system import remove_leftovers_of, storage_errors
 
 Files = Mapping[str, np.ndarray]
 
@@ -69,6 +69,7 @@ def keep_copy(
         if folder.exists():
             with storage_errors(folder, "remove the damaged copy"):
                 shutil.rmtree(folder)
+        remove_leftovers_of(folder)
         files = fetch()
         content = files.get(MANIFEST_NAME)
         if content is None or hashlib.sha256(content.tobytes()).hexdigest() != sha256:

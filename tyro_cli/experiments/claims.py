@@ -12,7 +12,7 @@ from tyro_cli.config.studies import LoadedStudy
 from tyro_cli.errors import UsageError
 from tyro_cli.experiments.plan import base_settings
 from tyro_cli.ledger.huggingface import hf_ledger
-from tyro_cli.ledger.parameters import parameter_counts
+from tyro_cli.ledger.parameters import parameter_counts, source_vocab_of
 
 
 def claim_record(loaded: LoadedStudy) -> dict[str, Any] | None:
@@ -82,10 +82,11 @@ def _count(
 ) -> dict[str, Any]:
     """Count the experiment's model at one size, untied and tied, and take the difference."""
     totals = []
+    source = source_vocab_of(settings, vocab_size)
     for tying in ("none", "in-out"):
         changed = {"d_model": d_model, "d_ff": None, "tying": tying}
         model = settings.model.model_copy(update=changed)
-        counts = parameter_counts(model, vocab_size, settings.data.context_length, None)
+        counts = parameter_counts(model, vocab_size, settings.data.context_length, source)
         totals.append(sum(counts.values()))
     return {
         "name": f"{loaded.points[0].loaded.experiment.name}, d {d_model:,}",

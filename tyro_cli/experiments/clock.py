@@ -24,7 +24,7 @@ _IMPORTED = time.time()
 class CellClock:
     """Seconds, bytes and processors of a cell, over all the processes that worked on it.
 
-    What a process took that was killed is lost.
+    What a process took that was killed is lost; the start-up is that of the last process.
     """
 
     def __init__(self, path: Path, device: str) -> None:

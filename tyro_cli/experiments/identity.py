@@ -57,9 +57,8 @@ def resolved_record(settings: Settings) -> dict[str, Any]:
     micro-batch and the stride as what leaving them out means: two ways to write one thing are
     equal.
     """
-    record = settings.model_dump(mode="json")
+    record = without(settings.model_dump(mode="json"), ROLE_GRADIENTS)
     model, training, evaluation = record["model"], record["training"], record["evaluation"]
-    evaluation.pop(ROLE_GRADIENTS, None)  # it measures, and changes nothing
     model["dropout"] = settings.model.dropouts.model_dump(mode="json")
     model["d_ff"] = settings.model.resolved_d_ff
     model["embedding_std"] = settings.model.resolved_embedding_std

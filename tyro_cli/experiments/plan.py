@@ -4,7 +4,6 @@ Invariant: planning writes nothing, and every arm of a plan has passed the confo
 folder that holds the cells is left to `run_folder`, their training to launchers and the worker.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,6 +12,7 @@ from typing import Any
 
 from tyro_cli.analysis.records import cell_parts
 from tyro_cli.config.loading import LoadedExperiment
+from tyro_cli.config.messages import nearest
 from tyro_cli.config.paths import with_values
 from tyro_cli.config.schema import Arm, Budget, DataConfig, Settings, TuneConfig
 from tyro_cli.config.seeds import check_seeds
@@ -264,10 +264,9 @@ def _select_arms(known: Mapping[str, Any], asked: Sequence[str] | None) -> tuple
         return tuple(known)
     for name in asked:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
             raise UsageError(
-                f"--arms: there is no arm '{name}'{hint}", f"the arms are: {', '.join(known)}"
+                f"--arms: there is no arm '{name}'{nearest(name, known)}",
+                f"the arms are: {', '.join(known)}",
             )
     if not asked:
         raise UsageError("--arms: names no arm", f"the arms are: {', '.join(known)}")

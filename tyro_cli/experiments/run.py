@@ -344,7 +344,7 @@ def _choose_workers(
     largest, memory_bytes = largest_arm(ready, missing)
     if world.size == 1:
         return launcher.choose_workers(asked, len(missing), memory_bytes, ready.device, largest)
-    arms = {cell.arm: ready.plan.arms[cell.arm].settings for cell in ready.plan.cells}
+    arms = {name: ready.plan.arms[name].settings for name in ready.plan.selected_arms}
     check_world(world, arms, ready.device)
     if asked not in (None, 1):
         raise UsageError(

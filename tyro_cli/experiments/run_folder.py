@@ -15,7 +15,8 @@ import yaml
 from pydantic import ValidationError
 
 from tyro_cli.analysis.formats import Manifest
-from tyro_cli.config.schema import Settings
+from tyro_cli.config.paths import value_at, with_values, without
+from tyro_cli.config.schema import ROLE_GRADIENTS, Settings
 from tyro_cli.data.prepared_pairs import PreparedPairs
 from tyro_cli.data.preparing import Prepared
 from tyro_cli.errors import DamagedRecord, RunFolderError
@@ -33,6 +34,7 @@ from tyro_cli.storage.files import (
     write_text,
 )
 from tyro_cli.storage.names import inside
+from tyro_cli.storage.system import remove_leftovers_of
 
 MANIFEST_FORMAT = 1
 
@@ -123,6 +125,7 @@ def open_run_folder(
         manifest = _manifest(plan, ledgers, prepared, {}) | surroundings
         manifest |= search_record(plan, {}, after_results=False)
         manifest["plans"] = [_plan_record(plan, after_results=False)]
+        remove_leftovers_of(folder)
         # An empty folder may be there, made by hand.
         with new_folder(folder, replace=True) as new:
             write_text(new / "experiment.yaml", plan.loaded.text)
@@ -262,9 +265,14 @@ def _manifest(
     arms = {}
     for order, name in enumerate(plan.arms):
         arms[name] = _arm_record(plan, name, ledgers[name], order)
-        # The same data at another path is the same arm: its record stays as it was.
+        # The same data at another path is the same arm: its record stays as it was, but for what
+        # the cells to come measure.
         if earlier.get(name, {}).get("settings_sha256") == arms[name]["settings_sha256"]:
-            arms[name]["settings"] = earlier[name]["settings"]
+            every_steps = value_at(arms[name]["settings"], ROLE_GRADIENTS)
+            settings = without(earlier[name]["settings"], ROLE_GRADIENTS)
+            if every_steps is not None:
+                settings = with_values(settings, {ROLE_GRADIENTS: every_steps})
+            arms[name]["settings"] = settings
     left_over = sorted(earlier.keys() - arms.keys(), key=lambda name: earlier[name]["order"])
     for order, name in enumerate(left_over, start=len(plan.arms)):
         arms[name] = earlier[name] | {"order": order}

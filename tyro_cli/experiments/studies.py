@@ -20,7 +20,7 @@ from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import ClaimRecord, StudyManifest
 from tyro_cli.config.grid import Point, levels_in_words
 from tyro_cli.config.paths import with_values, without
-from tyro_cli.config.schema import SECTIONS_OF_AN_ARM
+from tyro_cli.config.schema import ROLE_GRADIENTS, SECTIONS_OF_AN_ARM
 from tyro_cli.config.studies import LoadedStudy
 from tyro_cli.errors import ConfigurationError, RunFolderError, UsageError
 from tyro_cli.experiments.claims import claim_record
@@ -30,7 +30,12 @@ from tyro_cli.experiments.run import Start, prepare_start
 from tyro_cli.experiments.search import open_cells
 from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
-from tyro_cli.storage.system import make_folder, numbered_sibling, remove_leftovers
+from tyro_cli.storage.system import (
+    make_folder,
+    numbered_sibling,
+    remove_leftovers,
+    remove_leftovers_of,
+)
 from tyro_cli.training.signals import StopRequest
 
 STUDY_FORMAT = 1
@@ -139,7 +144,7 @@ def _study_id(loaded: LoadedStudy, starts: list[Start]) -> str:
     first = starts[0]
     base = base_settings(first.plan.loaded).as_record()
     base = {name: base[name] for name in SECTIONS_OF_AN_ARM}
-    base = without(base, "data.corpus", "data.splits", "data.languages")
+    base = without(base, "data.corpus", "data.splits", "data.languages", ROLE_GRADIENTS)
     base = with_values(base, {"training.precision": first.plan.precision})
     base = without(base, *keys)
     contents = [first.data.content_sha256]
@@ -246,6 +251,7 @@ def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[st
     folder = plan.folder
     manifest = _manifest(plan, command)
     if not folder.is_dir() or not any(folder.iterdir()):
+        remove_leftovers_of(folder)
         with new_folder(folder, replace=True) as new:
             write_text(new / "study.yaml", plan.loaded.text)
             write_json(new / "manifest.json", manifest | _when_claimed(plan))

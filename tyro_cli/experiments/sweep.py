@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tyro_cli.config.grid import Point
 from tyro_cli.config.studies import load_study
@@ -38,9 +38,6 @@ from tyro_cli.experiments.studies import (
 from tyro_cli.storage.files import move_aside
 from tyro_cli.storage.locks import owned
 from tyro_cli.training.signals import StopRequest, polled_signals
-
-if TYPE_CHECKING:
-    pass
 
 MOST_CELLS = 500
 """A grid of more cells than this is trained only when that is confirmed (`--yes`)."""
@@ -323,7 +320,7 @@ def _training_seconds(request: SweepRequest, ready: _Ready, stop: StopRequest) -
         training = settings.training
         key = (
             f"{settings.model} {settings.data.context_length} {training.batch_tokens} "
-            f"{training.micro_batch_tokens} {training.compile} {one.start.data.vocab_size}"
+            f"{training.micro_batch_tokens} {one.start.data.vocab_size}"
         )
         if key not in step_seconds:
             threads = _threads(request, one.start, share)

@@ -69,7 +69,7 @@ def build_report(page: Page, *, whole: bool = False) -> Report:
 
 
 def _within_limit(page: Page, drawn: "dict[str, Markup]") -> str:
-    """Fill the template; what makes the page too large, largest first, is only in `plots/`."""
+    """Fill the template; what makes the page too large, largest first, is only in its picture."""
     from markupsafe import Markup
 
     html = fill_template(page, drawn)
@@ -77,7 +77,8 @@ def _within_limit(page: Page, drawn: "dict[str, Markup]") -> str:
         if len(html.encode("utf-8")) <= MAX_PAGE_BYTES:
             break
         drawn[name] = Markup(
-            "<p>Too large for this page: see plots/{name}.svg; its data is below.</p>"
+            "<p>Too large for this page: see {name}.svg among the pictures beside it; its data is "
+            "below.</p>"
         ).format(name=name)
         html = fill_template(page, drawn)
     return html

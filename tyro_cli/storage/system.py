@@ -6,6 +6,7 @@ are written, synced and renamed is for `files` and `records` to say.
 """
 
 import errno
+import glob
 import os
 import re
 import shutil
@@ -123,6 +124,17 @@ def remove_leftovers(folder: Path) -> None:
         for path in sorted(folder.iterdir()):
             if _TEMPORARY.fullmatch(path.name):
                 _remove(path)
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what a crash left unfinished of one file or folder, beside it.
+
+    Only the owner of the path may call this.
+    """
+    with storage_errors(path, "clear"):
+        for other in sorted(path.parent.glob(f".{glob.escape(path.name)}.tmp-*")):
+            if _TEMPORARY.fullmatch(other.name):
+                _remove(other)
 
 
 def _remove(path: Path) -> None:

@@ -120,19 +120,20 @@ def load_model(path: Path, model: Model) -> dict[str, Any]:
     own = dict(model.named_parameters())
     if set(tensors) != set(own):
         differing = ", ".join(sorted(set(tensors) ^ set(own))[:4])
-        raise BrokenArm(f"{path / MODEL}: tensors and configuration disagree: {differing}")
+        raise BrokenArm(f"{path / MODEL}: tensors and configuration disagree: {differing}", REMEDY)
     for name, parameter in own.items():
         stored = tensors[name]
         if stored.shape != parameter.shape or stored.dtype != parameter.dtype:
             raise DamagedRecord(
                 f"{path / MODEL}: {name} is {stored.dtype} {tuple(stored.shape)}, the "
-                f"configuration says {parameter.dtype} {tuple(parameter.shape)}"
+                f"configuration says {parameter.dtype} {tuple(parameter.shape)}",
+                REMEDY,
             )
         with torch.no_grad():
             parameter.copy_(stored)
     verify_tie(model)
     if state.get("tie") != tie_metadata(model):
-        raise BrokenArm(f"{path / STATE}: the tie it records is not the model's")
+        raise BrokenArm(f"{path / STATE}: the tie it records is not the model's", REMEDY)
     return state
 
 

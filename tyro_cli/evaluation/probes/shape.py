@@ -10,14 +10,6 @@ import math
 
 import numpy as np
 
-MEASURES = (
-    "mean_norm",
-    "mean_cosine",
-    "partition_ratio",
-    "effective_rank",
-    "norm_frequency_correlation",
-    "norm_frequency_slope",
-)
 _CHUNK_ROWS = 4096
 
 

@@ -14,9 +14,6 @@ import numpy as np
 NUM_NEIGHBOURS = 10
 _CHUNK_ROWS = 256  # with R = 33,278 the cosines of a chunk take 68 MB
 
-MEASURES = ("neighbour_overlap", "linear_cka", "similarity_correlation", "procrustes_residual")
-"""The measures, in the order shown; only of the last is less more alike."""
-
 
 @dataclass(frozen=True, eq=False)
 class Space:
