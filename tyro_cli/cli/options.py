@@ -54,7 +54,8 @@ OutOption = Annotated[
 WorkersOption = Annotated[
     str,
     typer.Option(
-        metavar="COUNT", help="Cells at once; auto: as many as cores, devices and memory allow."
+        metavar="COUNT",
+        help="Cells at once; auto: as many as cores and memory allow, on a GPU one.",
     ),
 ]
 ThreadsOption = Annotated[

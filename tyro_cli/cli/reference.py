@@ -27,10 +27,11 @@ respected by each stream for itself. With `--json` a command prints one document
 | exit code | means |
 |---:|---|
 | 0 | done |
-| 1 | a cell of `train` failed or diverged, or a file could not be read or written |
+| 1 | a cell of `train` failed or diverged, a file could not be read or written, `runs verify` \
+found a problem, or another process holds the run |
 | 2 | the command or the configuration is wrong |
 | 3 | a `--fail-if` gate closed |
-| 4 | a cell of `sweep` failed or diverged; the others were trained |
+| 4 | a cell of `sweep` failed or diverged; without `--fail-fast` the others were trained |
 | 5 | nothing matched: no such run, arm or seed |
 | 130, 143 | stopped by SIGINT (Ctrl-C) or SIGTERM |
 

@@ -536,7 +536,7 @@ class TrainingConfig(Section):
     minute and a C++ compiler (on a GPU: triton); no gain was seen on a CPU."""
 
     early_stopping: EarlyStopping | None = None
-    """Off unless given."""
+    """Stops when the valid loss no longer improves. Off unless given."""
 
     checkpoint_every_steps: Annotated[Whole, Field(ge=1, le=10**12)] | None = None
     """Steps between checkpoints. Left out: one at every evaluation."""
@@ -878,9 +878,9 @@ class Experiment(Section):
     shared setting and at each arm's best. Off unless given."""
 
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """The variants to compare: for each arm a name and what it changes in `data`, `model`,
-    `training` or `evaluation`; `{}` is the base as it stands. `match: {parameters_of: ARM, by:
-    KEY}` solves one model key so that the arm has as many parameters as another arm."""
+    """The variants to compare: for each arm a name and what it changes in `model`, `training` or
+    `evaluation`; `{}` is the base as it stands. `match: {parameters_of: ARM, by: KEY}` solves one
+    model key so that the arm has as many parameters as another arm."""
 
     baseline: Text
     """The arm that the others are compared with."""
@@ -890,7 +890,9 @@ class Experiment(Section):
 
     allow_differences: Annotated[tuple[Text, ...], BeforeValidator(tuple_from_list)] = ()
     """Keys besides `model.tying` in which arms may differ from the baseline, dotted, for example
-    `training.optimizer.learning_rate`; a section allows every key below it."""
+    `training.optimizer.learning_rate`; a section allows every key below it. Some are shared in any
+    case: all of `data`, the batch, the arithmetic and `model.embedding_std`; they can be factors of
+    a study."""
 
     @field_validator("arms", mode="after")
     @classmethod
