@@ -8,6 +8,7 @@ import pytest
 from tests.analysis.fake_probes import make_probes
 from tests.analysis.fake_runs import diverge, edit_json, values, write
 from tests.analysis.fake_studies import make_study
+from tests.analysis.fake_translations import make_translation_study
 from tyro_cli.analysis.claim_tables import (
     alike,
     claim_tables,
@@ -219,6 +220,61 @@ def test_agreement_that_differs_between_seeds_has_the_jackknifes_interval(tmp_pa
     assert one.mean == pytest.approx(over.estimate)
     assert one.interval().low == pytest.approx(over.jackknife.interval.low)
     assert one.interval().high == pytest.approx(over.jackknife.interval.high)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (diverge, "seed 2: tied"),
+        (lambda record: record["pairing"]["fingerprint"].update(capability="AVX2"), "seed 2: "),
+    ],
+)
+def test_agreement_is_withheld_where_a_pair_is_not_verified(tmp_path, edit, says):
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(*AGREES)})
+    write(tmp_path / "tiny-00000000" / "probes.json", make_probes())
+    edit_json(tmp_path / "tiny-00000000" / "tied" / "seed-2" / "result.json", edit)
+    result = only(claim_results([load_study_records(folder)]))
+    assert {one.outcome for one in result.findings} == {"withheld"}
+    assert says in result.findings[0].reason
+
+
+def test_seeds_that_were_added_after_looking_are_told_on(tmp_path):
+    plans = [
+        {"seeds": seeds, "arms": ["untied", "tied"], "after_results": is_late}
+        for seeds, is_late in (([0, 1], False), ([2], True))
+    ]
+    changes = {"claim": claim(*AGREES, finding())}
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes=changes, plans=plans)
+    write(tmp_path / "tiny-00000000" / "probes.json", make_probes())
+    result = only(claim_results([load_study_records(folder)]))
+    assert result.word == "supported"
+    told = [note for note in findings_table(result).notes if "after looking" in note]
+    assert told == ["sizes: Seeds were added when results were known: extended after looking."]
+    assert all(one.notices for one in result.findings)
+
+
+def test_cells_that_were_resumed_on_other_numerics_are_told_on(tmp_path):
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(finding())})
+    for path in (tmp_path / "tiny-00000000").rglob("seed-1/result.json"):
+        edit_json(path, lambda record: record["pairing"].update(numeric_drift=[{"step": 20}]))
+    notes = findings_table(only(claim_results([load_study_records(folder)]))).notes
+    assert any("sizes: Resumed under another numeric fingerprint: " in note for note in notes)
+
+
+def test_a_change_is_withheld_where_other_sentences_are_translated(tmp_path):
+    folder = make_translation_study(tmp_path)
+    changing = finding(
+        "higher", "bits_per_byte", arm="tied", at={"disjoint": 1}, minus={"disjoint": 0}
+    )
+
+    def outcome():
+        edit_json(folder / "manifest.json", lambda record: record.update(claim=claim(changing)))
+        return outcome_in_words(only(only(claim_results([load_study_records(folder)])).findings))
+
+    assert outcome() == "holds"
+    for path in (tmp_path / "tiny-00000001").rglob("result.json"):
+        edit_json(path, lambda record: record["quality"]["test"].update(sentences=29))
+    assert outcome() == "withheld: other sentences are scored at each level"
 
 
 @pytest.mark.parametrize("record", [None, make_probes(2)])

@@ -323,6 +323,56 @@ def test_a_claim_that_is_changed_after_cells_were_trained_is_told_on(planned, tm
     assert after_cells(plan, trained=4) == 4
 
 
+@pytest.mark.parametrize(("measure", "cells"), [("nats_per_word", 3), ("parameters", 0)])
+def test_a_margin_of_findings_that_is_changed_after_cells_were_trained_is_told_on(
+    planned, tmp_path, measure, cells
+):
+    write_shape(tmp_path, SMALL)
+    written = SEEDS + CLAIM.replace("parameters,", f"{measure},")
+    plan = planned(WIDTH, written)
+    changed = planned(WIDTH, written, "analysis.margin=0.1")
+    opened(plan)
+    for one in plan.cells[:3]:
+        one.cell.folder.mkdir(parents=True)
+        (one.cell.folder / "result.json").write_text("{}")
+    folder = opened(changed)
+    assert parse_record(StudyManifest, folder / "manifest.json", "").claim_after_cells == cells
+
+
+@pytest.mark.parametrize(
+    ("fewer", "says"),
+    [
+        (lambda planned: planned(WIDTH, "seeds: 0-1\n"), "seed 2"),
+        (lambda planned: planned(WIDTH, SEEDS + "exclude: [{width: 8}]\n"), "width 8"),
+        (lambda planned: planned(WIDTH.replace("8, 16", "16")), "width 8"),
+        (
+            lambda planned: planned(
+                experiment=BASE
+                + ARMS.replace("untied: {}", "untied: {}\n  new: {}").replace(
+                    "tied: {m", "other: {m", 1
+                )
+            ),
+            "arm tied",
+        ),
+    ],
+    ids=["seed", "exclude", "level", "arm"],
+)
+def test_what_was_planned_is_not_left_out_after_results_were_seen(planned, fewer, says):
+    plan, without = planned(), fewer(planned)
+    opened(plan)
+    opened(without)  # nothing is trained yet
+    folder = opened(plan)
+    cell = plan.cells[0].cell.folder
+    cell.mkdir(parents=True)
+    (cell / "result.json").write_text("{}")
+    before = snapshot(folder)
+    with pytest.raises(RunFolderError, match=f"was planned with {says}, which") as caught:
+        opened(without)
+    assert "change name: in the study" in caught.value.remedy
+    assert snapshot(folder) == before
+    opened(plan)
+
+
 def test_a_width_of_the_ledger_that_cannot_be_split_is_pointed_at(planned, tmp_path):
     write_shape(tmp_path, SMALL)
     with pytest.raises(ConfigurationError) as caught:

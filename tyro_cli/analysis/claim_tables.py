@@ -135,8 +135,8 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
 
     Args:
         one: The claim.
-        with_plans: Whether the notes say what would settle each open finding, and if the claim was
-            written down late; a page says both elsewhere.
+        with_plans: Whether the notes say what would settle each open finding, and what the records
+            tell on; a page says both elsewhere.
     """
     notes = []
     if any(finding.finding.minus for finding in one.findings):
@@ -154,7 +154,7 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
         for finding in one.findings
         if with_plans and finding.plan is not None
     ]
-    notes += late_notices(one) if with_plans else []
+    notes += notices_of(one) if with_plans else []
     rows = tuple(_finding_row(finding) for finding in one.findings)
     columns = (
         Column("finding", "finding"),
@@ -181,7 +181,16 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
     )
 
 
-def late_notices(one: ClaimResult) -> list[str]:
+def notices_of(one: ClaimResult) -> list[str]:
+    """Say what was planned when results were known, and which cells saw other numerics."""
+    told = [(finding.study, text) for finding in one.findings for text in finding.notices]
+    return [
+        *_late_claims(one),
+        *(f"{study}: {text}" for study, text in dict.fromkeys(told)),
+    ]
+
+
+def _late_claims(one: ClaimResult) -> list[str]:
     """Say which studies had trained cells before what they are to decide was written down."""
     return [
         f"What {study.manifest.name} is to decide was written into its folder, as it stands now, "

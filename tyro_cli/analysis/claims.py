@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from tyro_cli.analysis.contrasts import METRICS, contrast
+from tyro_cli.analysis.contrasts import METRICS, Contrast, contrast
 from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.probes import AgreementMeasure, Agreements, Matrix, load_probes
 from tyro_cli.analysis.records import RunRecords, at_best
@@ -27,9 +27,9 @@ from tyro_cli.analysis.statistics import (
     paired_t_test,
     seeds_needed,
 )
-from tyro_cli.analysis.studies import NO_P, PointRun, StudyRecords
-from tyro_cli.analysis.study_formats import ClaimRecord, FindingRecord
-from tyro_cli.analysis.verdicts import LEVEL, MOST_SEEDS_NAMED, plan_in_words
+from tyro_cli.analysis.studies import NO_P, PointRun, StudyRecords, is_one_text
+from tyro_cli.analysis.study_formats import MARGIN_OF_STUDY, ClaimRecord, FindingRecord
+from tyro_cli.analysis.verdicts import LEVEL, MOST_SEEDS_NAMED, caveats, plan_in_words
 from tyro_cli.config.grid import level_text, levels_in_words
 from tyro_cli.errors import NothingMatched, RunFolderError
 
@@ -79,6 +79,7 @@ class FindingResult:
         outcome: What it comes to.
         reason: Why there is no number, or "".
         plan: What would settle it, where it is open.
+        notices: What the records tell on: seeds added after looking, other numerics.
     """
 
     finding: FindingRecord
@@ -93,6 +94,7 @@ class FindingResult:
     outcome: Outcome
     reason: str
     plan: Plan | None
+    notices: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -125,11 +127,12 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class _Differences:
-    """Arm - baseline by seed, or why there are none."""
+    """Arm - baseline by seed, or why there are none; and what the records tell on."""
 
     by_seed: Mapping[int, float]
     state: State = "measured"
     reason: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ def _observe(finding: FindingRecord, study: StudyRecords) -> list[_Observed]:
 
 def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) -> _Observed:
     margin = finding.margin
-    if margin is None and finding.measure == "nats_per_word":
+    if margin is None and finding.measure == MARGIN_OF_STUDY:
         margin = math.log1p(study.manifest.margin)
     differences = _differences(finding, point.run)
     hours = _hours_a_seed(point.run, finding)
@@ -229,6 +232,8 @@ def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) ->
         other = next((one.run for one in study.points if one.levels == levels), None)
         if other is None:
             differences = _Differences({}, "not run", f"no run yet at {_where(levels, {})}")
+        elif not is_one_text([point.run, other]):
+            differences = _Differences({}, "withheld", "other sentences are scored at each level")
         else:
             differences = _change(differences, _differences(finding, other))
             more = _hours_a_seed(other, finding)
@@ -243,7 +248,10 @@ def _change(here: _Differences, there: _Differences) -> _Differences:
         if one.state != "measured":
             return one
     seeds = [seed for seed in here.by_seed if seed in there.by_seed]
-    return _Differences({seed: here.by_seed[seed] - there.by_seed[seed] for seed in seeds})
+    return _Differences(
+        {seed: here.by_seed[seed] - there.by_seed[seed] for seed in seeds},
+        notices=tuple(dict.fromkeys((*here.notices, *there.notices))),
+    )
 
 
 def _lies_at(levels: Mapping[str, Any], at: Mapping[str, Any]) -> bool:
@@ -284,23 +292,32 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
         run = at_best(run)
     metric: Metric = next((one for one in METRICS if one == measure), "nats_per_token")
     pairs = contrast(run, arm, baseline, metric)
-    if pairs.unfinished_seeds or not pairs.planned_seeds:
-        return _Differences({}, "not run", "its cells are not all trained")
-    for what in (pairs.diverged, pairs.mismatches):
-        if what:
-            reason = "; ".join(f"seed {seed}: {why}" for seed, why in what.items())
-            return _Differences({}, "withheld", reason)
+    if (problem := _problem_of(pairs)) is not None:
+        return problem
+    notices = tuple(caveats(pairs))
     if measure == metric:
         if pairs.unavailable:
             return _Differences({}, "withheld", pairs.unavailable)
-        return _Differences(dict(zip(pairs.seeds, pairs.differences, strict=True)))
+        by_seed = dict(zip(pairs.seeds, pairs.differences, strict=True))
+        return _Differences(by_seed, notices=notices)
     value = _OTHER_MEASURES[measure]
     found: dict[int, float] = {}
     for seed in pairs.seeds:
         first, second = (run.cells[name, seed].result for name in (arm, baseline))
         assert first is not None and second is not None, "a verified pair is done"
         found[seed] = value(first) - value(second)
-    return _Differences(found)
+    return _Differences(found, notices=notices)
+
+
+def _problem_of(pairs: Contrast) -> _Differences | None:
+    """Return why pairs decide nothing, or None where all of them are verified."""
+    if pairs.unfinished_seeds or not pairs.planned_seeds:
+        return _Differences({}, "not run", "its cells are not all trained")
+    for what in (pairs.diverged, pairs.mismatches):
+        if what:
+            reason = "; ".join(f"seed {seed}: {why}" for seed, why in what.items())
+            return _Differences({}, "withheld", reason)
+    return None
 
 
 def _agreement(finding: FindingRecord, run: RunRecords) -> _Differences:
@@ -309,6 +326,10 @@ def _agreement(finding: FindingRecord, run: RunRecords) -> _Differences:
     Their mean is the contrast and their t interval the jackknife's, so that the test and interval
     of every other finding are right for them too.
     """
+    # No number of the pairs is used, so their signatures are not compared.
+    pairs = contrast(run, finding.arm, finding.baseline, "nats_per_token", force=True)
+    if (problem := _problem_of(pairs)) is not None:
+        return problem
     try:
         probes = load_probes(run.folder)
     except NothingMatched:
@@ -321,7 +342,8 @@ def _agreement(finding: FindingRecord, run: RunRecords) -> _Differences:
     if over.jackknife is None or set(over.seeds) != seeds:
         reason = f"not probed at three seeds or more, all of the study's: wtie probe {run.folder}"
         return _Differences({}, "not run", reason)
-    return _Differences(dict(zip(over.seeds, over.jackknife.pseudo_values, strict=True)))
+    by_seed = dict(zip(over.seeds, over.jackknife.pseudo_values, strict=True))
+    return _Differences(by_seed, notices=tuple(caveats(pairs)))
 
 
 def _bleu(result: CellResult) -> float:
@@ -390,6 +412,7 @@ def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> Fin
         outcome=outcome,
         reason=one.differences.reason,
         plan=_plan(one, values) if outcome == "open" and len(values) > 1 else None,
+        notices=one.differences.notices,
     )
 
 

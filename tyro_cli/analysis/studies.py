@@ -165,6 +165,14 @@ def source_factors(study: StudyRecords) -> tuple[str, ...]:
     )
 
 
+def is_one_text(runs: Sequence[RunRecords]) -> bool:
+    """Say whether the same sentences are scored in runs, as their scores of copying tell."""
+    qualities = [
+        result.quality["test"] for run in runs for result in run.results() if result.quality
+    ]
+    return len({(one.sentences, one.copy_bleu, one.copy_chrf) for one in qualities}) <= 1
+
+
 def _in_order(factors: Mapping[str, FactorRecord]) -> dict[str, FactorRecord]:
     """Return the factors as the study file orders them; a JSON file sorts its keys."""
     return dict(sorted(factors.items(), key=lambda item: (item[1].order, item[0])))

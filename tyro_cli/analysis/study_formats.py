@@ -15,6 +15,10 @@ WHOLE_STUDY = "all"
 """The family of a study whose contrasts are all tested as one."""
 
 
+MARGIN_OF_STUDY = "nats_per_word"
+"""The measure whose findings take the study's margin where they have none of their own."""
+
+
 class FactorRecord(Record):
     """One factor of a study: its place among them, the keys that it sets, its levels in order."""
 
@@ -96,6 +100,11 @@ class ClaimRecord(Record):
     findings: list[FindingRecord] = Field(min_length=1)
     counted: list[CountedModel]
     published: list[PublishedModel] = Field(default_factory=list)
+
+    @property
+    def takes_margin(self) -> bool:
+        """Whether a finding has no margin of its own and takes the study's."""
+        return any(one.margin is None and one.measure == MARGIN_OF_STUDY for one in self.findings)
 
 
 class StudyManifest(Record):

@@ -6,14 +6,14 @@ rests on nats, at each point; whether a contrast changes along a factor is for a
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.contrasts import contrast
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.statistics import paired_t_interval
-from tyro_cli.analysis.studies import PointRun, StudyRecords
+from tyro_cli.analysis.studies import PointRun, StudyRecords, is_one_text
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
 from tyro_cli.analysis.translation_tables import (
     CONTRAST_COLUMNS,
@@ -95,8 +95,8 @@ def interaction_table(study: StudyRecords, *, force: bool = False) -> Table:
     rows: list[Row] = []
     is_whole = True
     for arm, (name, first, point) in itertools.product(arms, _changes(study)):
-        is_one_text = _is_one_text([first.run, point.run])
-        is_whole = is_whole and is_one_text
+        is_comparable = is_one_text([first.run, point.run])
+        is_whole = is_whole and is_comparable
         for measure, header in CHANGING.items():
             row: dict[str, CellValue] = {
                 **level_values(point.levels),
@@ -104,7 +104,7 @@ def interaction_table(study: StudyRecords, *, force: bool = False) -> Table:
                 "arm": arm,
                 "measure": header,
             }
-            if is_one_text:
+            if is_comparable:
                 there, here = (
                     _differences(one.run, arm, baseline, measure, force=force)
                     for one in (first, point)
@@ -145,14 +145,6 @@ def _changes(study: StudyRecords) -> Iterator[tuple[str, PointRun, PointRun]]:
             first = next((one for one in study.points if one.levels == start), None)
             if first is not None and first is not point:
                 yield name, first, point
-
-
-def _is_one_text(runs: Sequence[RunRecords]) -> bool:
-    """Say whether the same sentences are scored in runs, as their scores of copying tell."""
-    qualities = [
-        result.quality["test"] for run in runs for result in run.results() if result.quality
-    ]
-    return len({(one.sentences, one.copy_bleu, one.copy_chrf) for one in qualities}) <= 1
 
 
 def _differences(

@@ -134,12 +134,7 @@ def verdict(
         )
     if contrast.forced:
         sentences.append(f"{contrast.forced}.")
-    if contrast.extended:
-        sentences.append("Seeds were added when results were known: extended after looking.")
-    if contrast.search_changed:
-        sentences.append(
-            "The search was planned or changed when results were known: extended after looking."
-        )
+    sentences += _what_was_known(contrast)
     return Verdict(
         arm=contrast.arm,
         baseline=contrast.baseline,
@@ -151,6 +146,28 @@ def verdict(
         final=not contrast.unfinished_seeds,
         extended=contrast.extended or contrast.search_changed,
     )
+
+
+def caveats(contrast: Contrast) -> list[str]:
+    """Say what the records tell on: cells resumed on other numerics, plans made after looking."""
+    return [*_drift(contrast), *_what_was_known(contrast)]
+
+
+def _drift(contrast: Contrast) -> list[str]:
+    if not contrast.drifted:
+        return []
+    return [f"Resumed under another numeric fingerprint: {', '.join(contrast.drifted)}."]
+
+
+def _what_was_known(contrast: Contrast) -> list[str]:
+    sentences = []
+    if contrast.extended:
+        sentences.append("Seeds were added when results were known: extended after looking.")
+    if contrast.search_changed:
+        sentences.append(
+            "The search was planned or changed when results were known: extended after looking."
+        )
+    return sentences
 
 
 def decisive_contrast(run: RunRecords, arm: str, baseline: str, *, force: bool = False) -> Contrast:
@@ -389,10 +406,7 @@ def _what_is_missing(contrast: Contrast) -> list[str]:
         f"No contrast at seed {seed}, the pair is not verified: {reason}."
         for seed, reason in contrast.mismatches.items()
     ]
-    if contrast.drifted:
-        sentences.append(
-            f"Resumed under another numeric fingerprint: {', '.join(contrast.drifted)}."
-        )
+    sentences += _drift(contrast)
     if contrast.unpaired_seeds:
         sentences.append(
             f"Planned for one of the two arms only: {seeds_in_words(contrast.unpaired_seeds)}."

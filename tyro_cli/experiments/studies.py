@@ -226,6 +226,13 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
             f"{plan.study_id[:16]}",
             "change name: in the study, or choose --out",
         )
+    if (missing := _left_out(plan, recorded)) and _has_results(folder, recorded):
+        raise RunFolderError(
+            f"{folder} was planned with {missing}, which this study leaves out, and has results: "
+            "what is left out after looking makes the rest say more than it does",
+            "keep it in the study (what is trained is not trained again), or change name: in the "
+            "study for another question",
+        )
     if shards == 1:
         check_shards(folder, plan.study_id)
         return
@@ -241,6 +248,29 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
                 if other.shards != shards
                 else "the study was extended after its shards were merged: leave --shard out",
             )
+
+
+def _left_out(plan: StudyPlan, recorded: StudyManifest) -> str:
+    """Say what a study's folder was planned with and the study no longer has."""
+    runs = {start.plan.run_folder.name for start in plan.starts}
+    points = [levels_in_words(one.levels) for one in recorded.points if one.run not in runs]
+    seeds = sorted(set(recorded.seeds) - set(plan.loaded.seeds))
+    arms = [one for one in recorded.arms if one not in plan.starts[0].plan.arms]
+    return "; ".join([*points, *(f"seed {one}" for one in seeds), *(f"arm {one}" for one in arms)])
+
+
+def _has_results(folder: Path, recorded: StudyManifest) -> bool:
+    """Say whether any cell that a contrast of the study is about has been trained."""
+    for point in recorded.points:
+        run = inside(folder.parent, point.run)
+        for arm in recorded.arms:
+            for seed in recorded.seeds:
+                end = f"{arm}/*/seed-{seed}/result.json"
+                if (run / arm / f"seed-{seed}" / "result.json").is_file() or any(
+                    run.glob(f"tuned/{end}")
+                ):
+                    return True
+    return False
 
 
 def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[str]) -> None:
@@ -291,7 +321,9 @@ def _when_claimed(plan: StudyPlan) -> dict[str, Any]:
     path = plan.folder / "manifest.json"
     if path.is_file():
         recorded = parse_record(StudyManifest, path, STUDY_REMEDY)
-        if recorded.claim == ClaimRecord.model_validate(plan.claim):  # whatever version wrote it
+        claim = ClaimRecord.model_validate(plan.claim)  # whatever version wrote it
+        margin = plan.starts[0].plan.loaded.experiment.analysis.margin
+        if recorded.claim == claim and (recorded.margin == margin or not claim.takes_margin):
             known = recorded.claim_after_cells
             return {} if known is None else {"claim_after_cells": known}
     cells = sum((one.cell.folder / "result.json").is_file() for one in plan.cells)

@@ -15,8 +15,8 @@ from tyro_cli.analysis.claim_tables import (
     claims_table,
     counted_tables,
     findings_table,
-    late_notices,
     measure_in_words,
+    notices_of,
     outcome_in_words,
 )
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
@@ -77,7 +77,7 @@ def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
         title="Claims about weight tying",
         subtitle=f"{name} \u00b7 claim{plural} {numbers}",
         cards=tuple(_card(one) for one in claims),
-        notices=tuple(notice for one in claims for notice in late_notices(one)),
+        notices=tuple(notice for one in claims for notice in notices_of(one)),
         arms=(),
         sections=(
             Section("all", "All claims", everything),
