@@ -14,7 +14,7 @@ from tests.data.texts import write_pairs
 from tests.folders import digests
 from tyro_cli.analysis.formats import CellResult
 from tyro_cli.analysis.probes import RoleGradientRecord
-from tyro_cli.config.schema import ROLE_GRADIENTS, Settings
+from tyro_cli.config.schema import Settings
 from tyro_cli.data.prepared_pairs import PreparedPairs, prepare_pairs
 from tyro_cli.errors import Interrupted
 from tyro_cli.evaluation.translation import pair_nats
@@ -178,7 +178,7 @@ def test_measuring_the_gradients_of_the_roles_adds_records_alone(
     for name, every in (("without", None), ("with", 3)):
         key = {"evaluation__role_gradients_every_steps": every}
         result = train(tmp_path / name, data, settings(corpus, model__tying=tying, **key))
-        assert result["settings"]["evaluation"].pop(ROLE_GRADIENTS, None) == every
+        assert result["settings"]["evaluation"].pop("role_gradients_every_steps", None) == every
         cell = tmp_path / name / "arm" / "seed-0"
         records = list(read_records(cell / "metrics.jsonl"))
         roles = [record for record in records if record["kind"] == KIND]
