@@ -267,14 +267,21 @@ def test_a_change_is_withheld_where_other_sentences_are_translated(tmp_path):
         "higher", "bits_per_byte", arm="tied", at={"disjoint": 1}, minus={"disjoint": 0}
     )
 
-    def outcome():
-        edit_json(folder / "manifest.json", lambda record: record.update(claim=claim(changing)))
-        return outcome_in_words(only(only(claim_results([load_study_records(folder)])).findings))
+    counted = changing | {"measure": "parameters"}
 
-    assert outcome() == "holds"
+    def outcomes():
+        both = claim(changing, counted)
+        edit_json(folder / "manifest.json", lambda record: record.update(claim=both))
+        found = only(claim_results([load_study_records(folder)])).findings
+        return [outcome_in_words(one) for one in found]
+
+    assert outcomes() == ["holds", "fails: no difference"]
     for path in (tmp_path / "tiny-00000001").rglob("result.json"):
         edit_json(path, lambda record: record["quality"]["test"].update(sentences=29))
-    assert outcome() == "withheld: other sentences are scored at each level"
+    withheld = "withheld: other sentences are scored at each level"
+    assert outcomes() == [withheld, "fails: no difference"]
+    (tmp_path / "tiny-00000001" / "tied" / "seed-1" / "result.json").unlink()
+    assert outcomes()[0] == "not run: its cells are not all trained"
 
 
 @pytest.mark.parametrize("record", [None, make_probes(2)])

@@ -172,8 +172,9 @@ def test_swapping_a_file_with_matching_hashes_is_refused(cells, injected, source
     copy = cells.fresh()
     shutil.copy(other_checkpoints(cells)[source] / name, copy.newest / name)
     write_manifest(copy.newest)
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         copy.step()
+    assert copy.newest.name in caught.value.message and caught.value.remedy
     injected("swapped files, hashes rewritten")
 
 

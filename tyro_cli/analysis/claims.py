@@ -232,14 +232,21 @@ def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) ->
         other = next((one.run for one in study.points if one.levels == levels), None)
         if other is None:
             differences = _Differences({}, "not run", f"no run yet at {_where(levels, {})}")
-        elif not is_one_text([point.run, other]):
-            differences = _Differences({}, "withheld", "other sentences are scored at each level")
         else:
             differences = _change(differences, _differences(finding, other))
+            is_measured = differences.state == "measured"
+            if is_measured and _is_scored(finding) and not is_one_text([point.run, other]):
+                reason = "other sentences are scored at each level"
+                differences = _Differences({}, "withheld", reason)
             more = _hours_a_seed(other, finding)
             hours = None if hours is None or more is None else hours + more
     where = _where(point.levels, finding.minus or {})
     return _Observed(finding, study, where, differences, margin, parameters, hours)
+
+
+def _is_scored(finding: FindingRecord) -> bool:
+    """Say whether a finding's measure comes from scores of a text: it is not counted or probed."""
+    return finding.measure not in (*COUNTED, *get_args(AgreementMeasure))
 
 
 def _change(here: _Differences, there: _Differences) -> _Differences:

@@ -7,7 +7,7 @@ open is left to `run`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,11 @@ def open_run_folder(
                 write_bytes(new / name, content)
             write_json(new / "manifest.json", manifest)
         return manifest
-    has_results = _has_results(folder, recorded)
+    results_known = has_results(folder, _planned_cells(recorded))
     manifest = recorded | _manifest(plan, ledgers, prepared, recorded)
-    manifest |= search_record(plan, recorded, after_results=has_results)
+    manifest |= search_record(plan, recorded, after_results=results_known)
     if _adds_cells(plan, recorded):
-        mine = _plan_record(plan, after_results=has_results)
+        mine = _plan_record(plan, after_results=results_known)
         manifest["plans"] = [*recorded["plans"], mine | {"environment": surroundings}]
     _keep_text(folder / "experiment.yaml", plan.loaded.text)
     _write_if_new(folder / "resolved.yaml", _resolved_yaml(plan, manifest))
@@ -237,11 +237,15 @@ def _adds_cells(plan: Plan, manifest: Mapping[str, Any]) -> bool:
     return not mine <= _planned_cells(manifest)
 
 
-def _has_results(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Say whether any result of a contrast was there to be looked at."""
+def has_results(folder: Path, cells: Iterable[tuple[str, int]]) -> bool:
+    """Say whether any result of a contrast was there to be looked at.
+
+    Args:
+        folder: The run's.
+        cells: Arm and seed of its cells that contrasts are about.
+    """
     return any(
-        inside(folder, arm, f"seed-{seed}", "result.json").exists()
-        for arm, seed in sorted(_planned_cells(manifest))
+        inside(folder, arm, f"seed-{seed}", "result.json").exists() for arm, seed in cells
     ) or any(folder.glob("tuned/*/*/seed-*/result.json"))
 
 

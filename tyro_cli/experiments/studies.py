@@ -7,6 +7,7 @@ is left to `sweep`.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from tyro_cli.experiments.claims import claim_record
 from tyro_cli.experiments.identity import PROTOCOL
 from tyro_cli.experiments.plan import Cell, base_settings
 from tyro_cli.experiments.run import Start, prepare_start
+from tyro_cli.experiments.run_folder import has_results
 from tyro_cli.experiments.search import open_cells
 from tyro_cli.storage.files import new_folder, write_bytes, write_json, write_text
 from tyro_cli.storage.names import inside
@@ -226,7 +228,10 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
             f"{plan.study_id[:16]}",
             "change name: in the study, or choose --out",
         )
-    if (missing := _left_out(plan, recorded)) and _has_results(folder, recorded):
+    cells = set(itertools.product(recorded.arms, recorded.seeds))
+    if (missing := _left_out(plan, recorded)) and any(
+        has_results(inside(folder.parent, point.run), cells) for point in recorded.points
+    ):
         raise RunFolderError(
             f"{folder} was planned with {missing}, which this study leaves out, and has results: "
             "what is left out after looking makes the rest say more than it does",
@@ -257,20 +262,6 @@ def _left_out(plan: StudyPlan, recorded: StudyManifest) -> str:
     seeds = sorted(set(recorded.seeds) - set(plan.loaded.seeds))
     arms = [one for one in recorded.arms if one not in plan.starts[0].plan.arms]
     return "; ".join([*points, *(f"seed {one}" for one in seeds), *(f"arm {one}" for one in arms)])
-
-
-def _has_results(folder: Path, recorded: StudyManifest) -> bool:
-    """Say whether any cell that a contrast of the study is about has been trained."""
-    for point in recorded.points:
-        run = inside(folder.parent, point.run)
-        for arm in recorded.arms:
-            for seed in recorded.seeds:
-                end = f"{arm}/*/seed-{seed}/result.json"
-                if (run / arm / f"seed-{seed}" / "result.json").is_file() or any(
-                    run.glob(f"tuned/{end}")
-                ):
-                    return True
-    return False
 
 
 def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[str]) -> None:

@@ -237,5 +237,9 @@ def resume(
         state["numeric_drift"] = [*state["numeric_drift"], {"step": step, "changed": changed}]
     load_model(path, model)
     if not state["progress"]["finished"]:
-        restore_optimizer(optimizer, model, _read_tensors(path / OPTIMIZER), step)
+        moments = _read_tensors(path / OPTIMIZER)
+        try:
+            restore_optimizer(optimizer, model, moments, step)
+        except DamagedRecord as error:
+            raise DamagedRecord(f"{path / OPTIMIZER}: {error.message}", REMEDY) from error
     return state

@@ -68,10 +68,7 @@ def restore_optimizer(
         for moment in MOMENTS
     }
     if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != expected:
-        raise DamagedRecord(
-            "the moments of the optimiser are not those of this model",
-            "move the checkpoint away, and the cell begins again without it",
-        )
+        raise DamagedRecord("the moments of the optimiser are not those of this model")
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(step), device=parameter.device),
