@@ -72,6 +72,13 @@ def test_only_the_norm_changes_with_the_scale(scale: float) -> None:
     one, other = shape.shape_measures(points, counts), shape.shape_measures(scale * turned, counts)
     assert other.pop("mean_norm") == pytest.approx(scale * one.pop("mean_norm"))
     assert other == pytest.approx(one)
+    assert list(one) == [
+        "mean_cosine",
+        "partition_ratio",
+        "effective_rank",
+        "norm_frequency_correlation",
+        "norm_frequency_slope",
+    ]
 
 
 def test_norms_that_follow_the_logarithm_of_the_count() -> None:
