@@ -366,7 +366,7 @@ def test_what_was_planned_is_not_left_out_after_results_were_seen(planned, fewer
     cell.mkdir(parents=True)
     (cell / "result.json").write_text("{}")
     before = snapshot(folder)
-    with pytest.raises(RunFolderError, match=f"was planned with {says}, which") as caught:
+    with pytest.raises(RunFolderError, match=f"was planned with {says}, and has") as caught:
         opened(without)
     assert "change name: in the study" in caught.value.remedy
     assert snapshot(folder) == before

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tyro_cli.analysis.contrasts import seeds_in_words
 from tyro_cli.analysis.records import parse_record
 from tyro_cli.analysis.studies import STUDY_REMEDY, check_shards
 from tyro_cli.analysis.study_formats import ClaimRecord, StudyManifest
@@ -233,8 +234,8 @@ def check_study_folder(plan: StudyPlan, shard: int, shards: int) -> None:
         has_results(inside(folder.parent, point.run), cells) for point in recorded.points
     ):
         raise RunFolderError(
-            f"{folder} was planned with {missing}, which this study leaves out, and has results: "
-            "what is left out after looking makes the rest say more than it does",
+            f"{folder} was planned with {missing}, and has results: leaving that out after looking "
+            "would make the rest look surer than it is",
             "keep it in the study (what is trained is not trained again), or change name: in the "
             "study for another question",
         )
@@ -261,7 +262,9 @@ def _left_out(plan: StudyPlan, recorded: StudyManifest) -> str:
     points = [levels_in_words(one.levels) for one in recorded.points if one.run not in runs]
     seeds = sorted(set(recorded.seeds) - set(plan.loaded.seeds))
     arms = [one for one in recorded.arms if one not in plan.starts[0].plan.arms]
-    return "; ".join([*points, *(f"seed {one}" for one in seeds), *(f"arm {one}" for one in arms)])
+    return "; ".join(
+        [*points, *([seeds_in_words(seeds)] if seeds else []), *(f"arm {one}" for one in arms)]
+    )
 
 
 def open_study_folder(plan: StudyPlan, shard: int, shards: int, command: list[str]) -> None:
