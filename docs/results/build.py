@@ -191,7 +191,7 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
             *(
                 f"To settle the {measure_in_words(finding)}, {finding.where}, as the note under "
                 f"the findings of claim {one.claim.number} says: about {finding.plan.hours:.1f} "
-                "more hours of cells."
+                "more hours of cells, of every arm at every point."
                 for one in claims
                 for finding in one.findings
                 if finding.plan is not None and finding.plan.hours is not None

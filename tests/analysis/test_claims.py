@@ -1,5 +1,6 @@
 """Claims from hand-made records: every outcome of a finding, and every word they can come to."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -326,7 +327,36 @@ def test_the_side_of_a_difference_beyond_its_margin_is_what_would_settle_it(tmp_
     wide = [0.2, -0.1, 0.5]
     plan = only(result_of(tmp_path, {512: wide}, finding()).findings).plan
     assert ") to 0.2000 would take " in plan.sentence
-    assert plan.in_full == f"{plan.sentence} About {plan.hours:.1f} more hours of cells."
+    hours = f"About {plan.hours:.1f} more hours of cells, every arm at every point."
+    assert plan.in_full == f"{plan.sentence} {hours}"
+
+
+def test_the_hours_of_more_seeds_are_those_of_every_arm_at_every_point(tmp_path):
+    levels = {512: NOISY, 1024: BETTER}
+    result = result_of(tmp_path, levels, finding(at={"vocabulary": 512}))
+    seconds = [
+        cell.performance.seconds
+        for point in result.studies[0].points
+        for cell in point.run.cells.values()
+    ]
+    assert len(seconds) == 2 * 2 * 3  # points, arms, seeds
+    plan = only(result.findings).plan
+    seeds = int(re.search(r"take ([0-9,]+) seeds", plan.sentence)[1].replace(",", ""))
+    assert plan.hours == pytest.approx((seeds - 3) * sum(seconds) / 3 / 3600)
+
+
+def test_the_hours_of_more_seeds_are_not_named_where_a_point_has_recorded_no_time(tmp_path):
+    levels = {512: NOISY, 1024: BETTER}
+    folder = make_study(
+        tmp_path,
+        {(level,): values(one) for level, one in levels.items()},
+        changes={"claim": claim(finding(at={"vocabulary": 512}))},
+    )
+    run = load_study_records(folder).points[1].run.folder
+    for path in (run / "tied").glob("seed-*/performance.json"):
+        path.unlink()
+    plan = only(only(claim_results([load_study_records(folder)])).findings).plan
+    assert plan.hours is None and plan.in_full == plan.sentence
 
 
 def test_studies_of_one_number_decide_together(tmp_path):

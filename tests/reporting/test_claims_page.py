@@ -79,7 +79,7 @@ def test_a_card_says_what_is_missing_and_what_would_settle_it(tmp_path):
     assert card.sentence == "3 of 6 not run: no best rate of untied is known yet."
     ((name, text),) = [one for one in card.points if "2048" in one[0]]
     assert name == "test nats per word, tied - untied, vocabulary 2048:"
-    assert text.startswith("to bring the half-width") and text.endswith("more hours of cells.")
+    assert text.startswith("to bring the half-width") and text.endswith("every arm at every point.")
 
 
 def test_several_findings_of_one_outcome_are_a_range(tmp_path):

@@ -13,6 +13,7 @@ tell`; and `not run` as long as a cell is missing.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tyro_cli.analysis.contrasts import METRICS, Contrast, contrast
@@ -48,8 +49,9 @@ class Plan:
     Attributes:
         sentence: The seeds it would take to bring the half-width to the mean, which would settle on
             which side the difference lies, or to the margin where that is larger.
-        hours: Of the cells that are missing, as long as those trained took; None where no time was
-            recorded, or where they are too many to name.
+        hours: Of the cells that these seeds are missing, which are of every arm at every point of
+            the study, as long as those trained took; None where no time was recorded, or where they
+            are too many to name.
     """
 
     sentence: str
@@ -58,8 +60,11 @@ class Plan:
     @property
     def in_full(self) -> str:
         """The sentence with the hours of the machine that trained the cells so far."""
-        hours = "" if self.hours is None else f" About {self.hours:.1f} more hours of cells."
-        return f"{self.sentence}{hours}"
+        if self.hours is None:
+            return self.sentence
+        return (
+            f"{self.sentence} About {self.hours:.1f} more hours of cells, every arm at every point."
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,6 @@ class _Observed:
     differences: _Differences
     margin: float | None = None
     baseline_parameters: int | None = None
-    hours_a_seed: float | None = None
 
 
 def claim_results(studies: Sequence[StudyRecords]) -> tuple[ClaimResult, ...]:
@@ -223,7 +227,6 @@ def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) ->
     if margin is None and finding.measure == MARGIN_OF_STUDY:
         margin = math.log1p(study.manifest.margin)
     differences = _differences(finding, point.run)
-    hours = _hours_a_seed(point.run, finding)
     parameters = None
     if finding.measure == "parameters" and finding.minus is None:
         parameters = point.run.manifest.arms[finding.baseline].ledger.total
@@ -238,10 +241,8 @@ def _observe_at(finding: FindingRecord, study: StudyRecords, point: PointRun) ->
             if is_measured and _is_scored(finding) and not is_one_text([point.run, other]):
                 reason = "other sentences are scored at each level"
                 differences = _Differences({}, "withheld", reason)
-            more = _hours_a_seed(other, finding)
-            hours = None if hours is None or more is None else hours + more
     where = _where(point.levels, finding.minus or {})
-    return _Observed(finding, study, where, differences, margin, parameters, hours)
+    return _Observed(finding, study, where, differences, margin, parameters)
 
 
 def _is_scored(finding: FindingRecord) -> bool:
@@ -366,15 +367,21 @@ _OTHER_MEASURES: dict[str, Callable[[CellResult], float]] = {
 }
 
 
-def _hours_a_seed(run: RunRecords, finding: FindingRecord) -> float | None:
-    """Return the mean hours of one more cell of both arms; None where no time was recorded."""
-    hours = 0.0
-    for arm in (finding.arm, finding.baseline):
-        times = [cell.performance for cell in run.cells_of(arm) if cell.performance is not None]
-        if not times:
-            return None
-        hours += sum(one.seconds for one in times) / len(times) / 3600
-    return hours
+def _hours_a_seed(study: StudyRecords) -> float | None:
+    """Return the hours of one more seed of a study, as `wtie sweep` would train it.
+
+    That is a cell of every arm at every point, and at its best setting where that is another; the
+    mean over those trained. None where no time was recorded of one of them.
+    """
+    times: dict[Path, list[float]] = {}
+    for point in study.points:
+        best = [] if point.run.search is None else [at_best(point.run)]
+        for cell in [cell for run in (point.run, *best) for cell in run.cells.values()]:
+            seconds = [] if cell.performance is None else [cell.performance.seconds]
+            times.setdefault(cell.folder.parent, []).extend(seconds)
+    if study.missing or not all(times.values()):
+        return None
+    return sum(sum(one) / len(one) for one in times.values()) / 3600
 
 
 def _decide(observed: Sequence[_Observed]) -> tuple[FindingResult, ...]:
@@ -449,6 +456,7 @@ def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
     )
     seeds = seeds_needed(values, target)
     sentence = plan_in_words(values, seeds, target, f"{target:.4f}", is_decided_alone)
-    if one.hours_a_seed is None or seeds > MOST_SEEDS_NAMED:
+    hours = _hours_a_seed(one.study)
+    if hours is None or seeds > MOST_SEEDS_NAMED:
         return Plan(sentence, None)
-    return Plan(sentence, max(0, seeds - len(values)) * one.hours_a_seed)
+    return Plan(sentence, max(0, seeds - len(values)) * hours)

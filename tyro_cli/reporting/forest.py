@@ -51,7 +51,7 @@ class Layout:
 
 
 LAYOUTS = {
-    WIDE: Layout(left=206, right=190, row_height=34, label=0.5, interval=0.5, most=32),
+    WIDE: Layout(left=206, right=190, row_height=34, label=0.5, interval=0.5, most=34),
     NARROW: Layout(left=MARGIN, right=MARGIN, row_height=52, label=0.3, interval=0.7, most=38),
 }
 
