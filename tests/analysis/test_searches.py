@@ -56,6 +56,41 @@ def test_test_loss_decides_nothing(searched, tmp_path):
     assert best(load_run(run.folder)) == best(run)
 
 
+def without_test(record):
+    for at in ("best", "last"):
+        del record["evaluations"][at]["test"]
+    del record["signatures"]["test"]
+
+
+def test_a_trial_need_not_have_seen_test(searched):
+    run = searched()
+    for path in (run.folder / "trials").rglob("result.json"):
+        edit_json(path, without_test)
+    again = load_run(run.folder)
+    assert best(again) == best(run)
+    cell = again.search.trials["tied"][0].cells[0]
+    assert cell.result.splits == ("valid",)
+    assert search_tables(again, "untied") == search_tables(run, "untied")
+
+
+@pytest.mark.parametrize("place", ["tied/seed-0", f"tuned/untied/{name_of(0.004)}/seed-1"])
+def test_a_cell_of_a_contrast_without_test_is_refused(searched, place):
+    run = searched()
+    edit_json(run.folder / place / "result.json", without_test)
+    with pytest.raises(
+        DamagedRecord, match=r"evaluations\.best\.test: missing, as only in a trial"
+    ):
+        at_best(load_run(run.folder))
+
+
+def test_a_trial_that_saw_test_at_one_checkpoint_alone_is_refused(searched):
+    run = searched()
+    path = run.folder / "trials/tied" / name_of(0.001) / "seed-100/result.json"
+    edit_json(path, lambda record: record["evaluations"]["last"].pop("test"))
+    with pytest.raises(DamagedRecord, match="test is scored at one of the checkpoints alone"):
+        load_run(run.folder)
+
+
 def test_a_mean_over_seeds_decides_not_one_seed(searched):
     run = searched({**TRIALS, ("tied", 0.001): (4.40, 4.60)})
     assert best(run)["tied"] == 0.002

@@ -82,6 +82,7 @@ def train(
     chosen: Settings,
     poll: Callable[[], None] = lambda: None,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
+    **keys: Any,
 ) -> dict[str, Any]:
     """Train one cell in this process and return its result."""
     spec = CellSpec(
@@ -95,6 +96,7 @@ def train(
         device="cpu",
         precision="fp32",
         threads=1,
+        **keys,
     )
     run_cell(spec, report, poll)
     result: dict[str, Any] = json.loads((Path(spec.folder) / "result.json").read_text())
@@ -134,6 +136,29 @@ def test_a_cell_leaves_scores_translations_and_counts(
         for batch in map(batches.batch, range(STEPS))
     )
     assert result["signatures"]["test"]["token_perplexity"].count("ctx:sentence") == 1
+
+
+def test_a_trial_of_a_search_is_not_shown_test_and_translates_nothing(
+    tmp_path: Path, corpus: Path, data: PreparedPairs
+) -> None:
+    whole = train(tmp_path / "whole", data, settings(corpus))
+    phases: list[str] = []
+    trial = train(
+        tmp_path / "trial",
+        data,
+        settings(corpus),
+        report=lambda event: phases.append(event.get("text", "")),
+        is_trial=True,
+    )
+    assert CellResult.model_validate(trial).splits == ("valid",)
+    for at in ("best", "last"):
+        del whole["evaluations"][at]["test"]
+    del whole["quality"], whole["signatures"]["test"]
+    assert trial == whole
+    cell = tmp_path / "trial" / "arm" / "seed-0"
+    assert not (cell / "translations").exists() and "translation" not in phases
+    with np.load(cell / "documents.npz") as documents:
+        assert {name.partition("_")[0] for name in documents.files} == {"valid"}
 
 
 def test_a_cell_gone_on_with_is_the_one_that_was_never_stopped(

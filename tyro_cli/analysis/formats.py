@@ -79,7 +79,8 @@ class Evaluation(Record):
 
     step: Count
     valid: SplitScores
-    test: SplitScores
+    test: SplitScores | None = None
+    """None of a trial of a search, which is not shown test."""
     train_part: SplitScores
     generalisation_gap_nats: float
 
@@ -187,17 +188,32 @@ class CellResult(Record):
             evaluations = self.evaluations
             if evaluations is None or evaluations.best is None or evaluations.last is None:
                 raise ValueError("status is done, but `evaluations` lacks the best or the last")
-            for split in ("valid", "test"):
+            if (evaluations.best.test is None) != (evaluations.last.test is None):
+                raise ValueError("test is scored at one of the checkpoints alone")
+            is_translated = self.settings.get("task") == "translation" and self.saw_test
+            for split in self.splits:
                 if not (self.signatures or {}).get(split):
                     raise ValueError(f"status is done, but `signatures.{split}` is missing")
-                if self.settings.get("task") == "translation" and split not in (self.quality or {}):
+                if is_translated and split not in (self.quality or {}):
                     raise ValueError(f"status is done, but `quality.{split}` is missing")
         return self
+
+    @property
+    def saw_test(self) -> bool:
+        """Whether test was scored; of a cell that is done, a trial of a search alone lacks it."""
+        return self.evaluation("best").test is not None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits on which a cell that is done was scored."""
+        return ("valid", "test") if self.saw_test else ("valid",)
 
     def scores(self, split: Split, at: At) -> SplitScores:
         """Return the scores of one split at one checkpoint; only a cell that is done has them."""
         evaluation = self.evaluation(at)
-        return evaluation.valid if split == "valid" else evaluation.test
+        scores = evaluation.valid if split == "valid" else evaluation.test
+        assert scores is not None, "a trial of a search is asked for valid alone"
+        return scores
 
     def evaluation(self, at: At) -> Evaluation:
         """Return the final scores of one checkpoint; only a cell that is done has them."""

@@ -44,6 +44,9 @@ from tyro_cli.storage.names import inside
 Status = Literal["done", "diverged", "unfinished"]
 Rates = Literal["own", "baseline-best", "each-best"]
 
+TRIALS = "trials"
+"""The folder of a run in which the trials of a search lie."""
+
 MANIFEST_REMEDY = (
     "Restore the file from a copy, or train the run again with `wtie train --fresh`, which moves "
     "the folder aside."
@@ -285,7 +288,7 @@ def cell_parts(
         is_trial: Whether the cell is a trial of the search.
     """
     if is_trial:
-        return "trials", arm, setting, f"seed-{seed}"
+        return TRIALS, arm, setting, f"seed-{seed}"
     if setting == OWN:
         return arm, f"seed-{seed}"
     return "tuned", arm, setting, f"seed-{seed}"
@@ -342,7 +345,8 @@ def read_cell(
         DamagedRecord: A file of it does not say what it must, or is the record of another cell.
     """
     try:
-        cell_folder = inside(folder, *(cell_parts(arm, seed) if parts is None else parts))
+        parts = cell_parts(arm, seed) if parts is None else parts
+        cell_folder = inside(folder, *parts)
     except UsageError as error:
         problem = f"arms.{arm}: {error.message}"
         raise damaged(folder / "manifest.json", problem, error.remedy) from error
@@ -351,6 +355,9 @@ def read_cell(
         return CellRecord(arm, seed, cell_folder, "unfinished", None, None)
     result = parse_record(CellResult, result_path)
     _check_place(result_path, result, manifest, arm, seed)
+    if result.status == "done" and not result.saw_test and parts[0] != TRIALS:
+        problem = "evaluations.best.test: missing, as only in a trial of a search"
+        raise damaged(result_path, problem)
     for key, value in values.items():
         found = value_at(result.settings, key)
         if found != value:

@@ -311,6 +311,7 @@ def cell_spec(
         precision=ready.plan.precision,
         threads=threads,
         allow_numeric_drift=allow_numeric_drift,
+        is_trial=cell.is_trial,
         point=cell.place(point),
     )
 

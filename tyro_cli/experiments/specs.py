@@ -30,6 +30,7 @@ class CellSpec:
         precision: `fp32` or `bf16`.
         threads: Threads of one worker.
         allow_numeric_drift: Resume under another numeric fingerprint, and record it.
+        is_trial: Whether it is a trial of a search, which is not shown test.
         point: In a study, the point of the grid in a word; in a search, the setting; else empty.
         processes: How many train the cell together, started by torchrun.
         meeting: Where these processes meet; empty for one.
@@ -46,9 +47,15 @@ class CellSpec:
     precision: str
     threads: int
     allow_numeric_drift: bool = False
+    is_trial: bool = False
     point: str = ""
     processes: int = 1
     meeting: str = ""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the finished model is scored on."""
+        return ("valid",) if self.is_trial else ("valid", "test")
 
     @property
     def name(self) -> str:

@@ -254,8 +254,8 @@ class _Verifier:
         result = cell.result if cell else None
         if result is not None:
             self._check_result(result, settings, f"{place}/result.json")
-        if cell is not None and cell.status == "done":
-            for split in ("valid", "test"):
+        if cell is not None and result is not None and cell.status == "done":
+            for split in result.splits:
                 with self._looking_at(f"{place}/documents.npz"):
                     cell.document_scores(split)
         with self._looking_at(f"{place}/metrics.jsonl"):

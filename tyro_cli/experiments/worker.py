@@ -107,7 +107,7 @@ def run_cell(spec: CellSpec, report: Report, poll: Callable[[], None]) -> None:
             trainer.run()
             clock.add(trainer)
             report({"kind": "phase", "text": "final evaluation"})
-            final = _final_evaluation(context, trainer)
+            final = _final_evaluation(context, trainer, spec)
         except Diverged:
             if processes.rank > 0:
                 return  # it diverged in all of them, and that of rank 0 tells
@@ -181,11 +181,12 @@ def _check_ledger(model: Model, settings: Settings, data: Prepared) -> None:
         raise BrokenArm(f"the model holds {counted:,} parameters, the ledger says {expected:,}")
 
 
-def _final_evaluation(context: CellContext, trainer: Trainer) -> dict[str, Any]:
+def _final_evaluation(context: CellContext, trainer: Trainer, spec: CellSpec) -> dict[str, Any]:
     """Score valid, test and a part of train at the best and at the last checkpoint, in float32.
 
     Writes `documents.npz`, the per-document sums at the best checkpoint, and what that translates.
-    Several processes share the sweeps, and each returns all of the scores.
+    A trial of a search is for choosing, so it is not shown test and translates nothing. Several
+    processes share the sweeps, and each returns all of the scores.
 
     Returns:
         The parts `evaluations` and `quality` of the result.
@@ -209,12 +210,12 @@ def _final_evaluation(context: CellContext, trainer: Trainer) -> dict[str, Any]:
             )
         load_model(path, best)
     verify_tie(best.to(context.device))
-    final = task.final_scores(best, context.poll, processes)
+    final = task.final_scores(best, context.poll, processes, spec.splits)
     at_best = at_last = record(final, best_step)
     if best_step != last_step:
-        last = task.final_scores(trainer.model, context.poll, processes)
+        last = task.final_scores(trainer.model, context.poll, processes, spec.splits)
         at_last = record(last, last_step)
-    quality, counts = _translations(context, task, best)
+    quality, counts = (None, {}) if spec.is_trial else _translations(context, task, best)
     if processes.rank == 0:
         buffer = io.BytesIO()
         np.savez(buffer, **final.documents, **counts)  # type: ignore[arg-type]
@@ -288,7 +289,7 @@ def _result(
         **({"known_entropy": known.as_record()} if known is not None else {}),
         "signatures": {
             split: signatures(settings, data, split, precision="fp32", protocol=PROTOCOL)
-            for split in ("valid", "test")
+            for split in spec.splits
         },
     }
 

@@ -6,7 +6,7 @@ no state: what a step reads is a pure function of (seed, step), and scoring draw
 Shapes: B windows or pairs of a batch, T context_length.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,8 +59,8 @@ class FinalScores:
     """The scores of one checkpoint, in float32.
 
     Attributes:
-        splits: Sums of `valid`, `test` and `train_part`, a part of train of valid's size.
-        documents: Sums by document, or sentence, of valid and test: what `documents.npz` keeps.
+        splits: Sums of each split asked for, and of `train_part`, a part of train of valid's size.
+        documents: Sums by document, or sentence, of each split: what `documents.npz` keeps.
     """
 
     splits: dict[str, SplitScores] = field(default_factory=dict)
@@ -91,8 +91,10 @@ class Task(Protocol):
     def valid_nats(self, model: Any, dtype: torch.dtype, poll: Poll, processes: Processes) -> float:
         """Return the mean nats per token of valid, as training evaluates it."""
 
-    def final_scores(self, model: Any, poll: Poll, processes: Processes) -> FinalScores:
-        """Score all splits as the tables report them."""
+    def final_scores(
+        self, model: Any, poll: Poll, processes: Processes, splits: Sequence[str]
+    ) -> FinalScores:
+        """Score splits as the tables report them, and the part of train."""
 
 
 def task_of(settings: Settings, data: Prepared, seed: int) -> Task:
@@ -173,12 +175,15 @@ class LanguageModeling:
         )
         return float(processes.add(nats).mean(dtype=np.float64))
 
-    def final_scores(self, model: LanguageModel, poll: Poll, processes: Processes) -> FinalScores:
-        """Sweep all splits in float32; several processes share the sweeps."""
+    def final_scores(
+        self, model: LanguageModel, poll: Poll, processes: Processes, splits: Sequence[str]
+    ) -> FinalScores:
+        """Sweep splits and the part of train in float32; several processes share the sweeps."""
         stride = self.settings.resolved_stride
         part = (processes.rank, processes.count)
         final = FinalScores()
-        for name, split in _scored_splits(self.data.splits, training_part(self.data)):
+        scored = {name: self.data.splits[name] for name in splits}
+        for name, split in {**scored, "train_part": training_part(self.data)}.items():
             nats = sweep_nats(model, split.tokens, stride=stride, poll=poll, part=part)
             nats = processes.add(nats)
             final.splits[name] = split_scores(nats, split)
@@ -251,11 +256,12 @@ class Translation:
         return float(nats.mean(dtype=np.float64))
 
     def final_scores(
-        self, model: TranslationModel, poll: Poll, processes: Processes
+        self, model: TranslationModel, poll: Poll, processes: Processes, splits: Sequence[str]
     ) -> FinalScores:
-        """Score every target token of all splits in float32."""
+        """Score every target token of splits and of the part of train in float32."""
         final = FinalScores()
-        for name, split in _scored_splits(self.data.splits, part_of_pairs(self.data)):
+        scored = {name: self.data.splits[name] for name in splits}
+        for name, split in {**scored, "train_part": part_of_pairs(self.data)}.items():
             nats = pair_nats(model, split, poll=poll)
             final.splits[name] = split_scores(nats, split)
             if name != "train_part":
@@ -277,7 +283,3 @@ class Translation:
             )
             for name in ("valid", "test")
         }
-
-
-def _scored_splits(splits: dict[str, Any], train_part: Any) -> list[tuple[str, Any]]:
-    return [("valid", splits["valid"]), ("test", splits["test"]), ("train_part", train_part)]
