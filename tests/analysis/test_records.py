@@ -106,7 +106,7 @@ def put(path, value):
         ("parameters.total", 4352, "parameters.total: 4,352, but the ledger of the arm untied"),
         ("evaluations", None, "`evaluations` lacks the best or the last"),
         ("evaluations.last", None, "`evaluations` lacks the best or the last"),
-        ("evaluations.best.test", "DELETE", "evaluations.best.test: field required"),
+        ("evaluations.best.test", "DELETE", "test is scored at one of the checkpoints alone"),
         ("evaluations.best.test.nats", "2250", "evaluations.best.test.nats: input should be a val"),
         ("evaluations.best.test.nats", -1.0, "evaluations.best.test.nats: input should be greater"),
         ("evaluations.best.test.tokens", 0, "evaluations.best.test.tokens: input should be great"),
