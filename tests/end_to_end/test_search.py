@@ -7,6 +7,7 @@ import pytest
 
 from tests.end_to_end.workplace import Workplace, assert_same_run, results
 from tests.folders import digests
+from tyro_cli.storage.files import read_json
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +39,10 @@ def test_every_arm_has_its_trials_and_its_best(searched):
         assert kinds.count(["trials", arm]) == 2
         assert kinds.count(["tuned", arm]) == 1
     assert len(trained) == 8
+    for name in trained:
+        evaluations = read_json(searched.run_folder() / name)["evaluations"]
+        for at in ("best", "last"):
+            assert ("test" in evaluations[at]) != name.startswith("trials/"), name
     assert "each arm at its best: one pair" in searched.first.stdout
 
 
