@@ -8,9 +8,9 @@
                                                docs/results/unfinished/
 
 A block is `<!-- records: NAME [PART ...] -->` up to `<!-- end -->`, where NAME is a run or a study
-of the records, or `claims`, all studies of the records that make a claim. Each PART is the name of
-one of its tables, or verdict, provenance, or chart:NAME, a picture of its report. No number in
-those pages is written by hand.
+of the records, a run of a study by its folder's name, or `claims`, all studies of the records that
+make a claim. Each PART is the name of one of its tables, or verdict, provenance, or chart:NAME, a
+picture of its report. No number in those pages is written by hand.
 
 The program takes a cell whose small records are there as done. So an unfinished study goes on
 elsewhere, on what is kept of it, after `cp -r docs/results/unfinished/. FOLDER`, with the same
@@ -34,6 +34,7 @@ from tyro_cli.analysis.probe_tables import probe_tables
 from tyro_cli.analysis.probes import load_probes
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
 from tyro_cli.analysis.rendering import to_markdown
+from tyro_cli.analysis.search_tables import every_cell
 from tyro_cli.analysis.studies import (
     is_study,
     load_study_records,
@@ -100,9 +101,10 @@ def published(name: str) -> Published:
     """Read the records of a run, of the study of that name, or of all claims."""
     if name == CLAIMS:
         return _claims()
-    if not (RECORDS / name).is_dir():
+    folder = next((one / name for one in (RECORDS, STUDIES) if (one / name).is_dir()), None)
+    if folder is None:
         return _study(name)
-    run = load_run(RECORDS / name)
+    run = load_run(folder)
     sentences = tuple(f"**{one.text}.** {one.sentence}" for one in verdict_of_run(run).values())
     tables = all_tables(run)
     if (run.folder / "probes.json").is_file():
@@ -143,11 +145,11 @@ def _claims() -> Published:
 
 
 def _what_would_tell(claim: ClaimResult) -> list[str]:
-    """Return for each open finding of a claim that cannot be told what would settle it."""
+    """Return for each open finding of a claim what would settle it."""
     return [
         f"  - {measure_in_words(one)}, {one.where}: {one.plan.in_full}"
         for one in claim.findings
-        if claim.word == "cannot tell" and one.plan is not None
+        if one.plan is not None
     ]
 
 
@@ -160,7 +162,7 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
     for one in claims:
         for study in one.studies:
             runs = [point.run for point in study.points]
-            cells = [cell for run in runs for cell in run.cells.values()]
+            cells = [cell for run in runs for cell in every_cell(run)]
             rows.append(
                 {
                     "claim": one.claim.number,
@@ -169,7 +171,7 @@ def hours_table(claims: Sequence[ClaimResult]) -> Table:
                     "hours": sum(map(hours_of, runs)),
                     "processor": ", ".join(
                         _distinct(
-                            name for run in runs for name in processors_of(run, run.cells.values())
+                            name for run in runs for name in processors_of(run, every_cell(run))
                         )
                     ),
                 }
@@ -219,7 +221,7 @@ def provenance(what: Published) -> str:
         where = (what.folder / "manifest.json").relative_to(RESULTS)
         lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
-    lines += trained_on(cell for run in what.runs for cell in run.cells.values())
+    lines += trained_on(cell for run in what.runs for cell in every_cell(run))
     cell_hours = sum(map(hours_of, what.runs))
     commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
     lines.append(

@@ -99,7 +99,7 @@ def test_a_half_width_within_the_margin_is_not_to_be_brought_there():
     """By the upper bound of the spread it may not stay within."""
     differences = (0.012, 0.012, 0.020, 0.012)
     seeds = seeds_needed(differences, 0.00995)
-    sentence = plan_in_words(differences, seeds, 0.00995, "the margin", False)
+    sentence = plan_in_words(differences, seeds, 0.00995, "the margin")
     assert "is within the margin already; that it stays there would take" in sentence
 
 

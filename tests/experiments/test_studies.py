@@ -318,6 +318,8 @@ def test_a_claim_that_is_changed_after_cells_were_trained_is_told_on(planned, tm
     del older["claim"]["findings"][0]["margin"]  # what a version without this key had written
     manifest.write_text(json.dumps(older))
     assert after_cells(plan, trained=3) == 0
+    in_parts = replace(plan, claim=plan.claim | {"parts": 2})
+    assert after_cells(in_parts, trained=3) == 0  # which is not what this study is to decide
     assert after_cells(changed, trained=3) == 3
     assert after_cells(changed, trained=4) == 3
     assert after_cells(plan, trained=4) == 4

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.search_tables import every_cell
 from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
 from tyro_cli.analysis.verdicts import LEVEL
 
@@ -150,6 +151,12 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
             "the jackknife's values, and its intervals the jackknife's."
         )
     notes += [
+        f"{measure_in_words(finding)}, {finding.where}: the same cells as in an earlier row, since "
+        "the setting that is shared is the best of both arms; Holm counts the two as one."
+        for finding in one.findings
+        if finding.repeats
+    ]
+    notes += [
         f"{measure_in_words(finding)}, {finding.where}: {finding.plan.sentence}"
         for finding in one.findings
         if with_plans and finding.plan is not None
@@ -182,9 +189,12 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
 
 
 def notices_of(one: ClaimResult) -> list[str]:
-    """Say what was planned when results were known, and which cells saw other numerics."""
+    """Say what is not there yet, was planned when results were known, or saw other numerics."""
+    there, parts = len(one.studies), one.claim.parts
+    absent = [f"Claim {one.claim.number} is decided by {parts} studies together; {there} is here."]
     told = [(finding.study, text) for finding in one.findings for text in finding.notices]
     return [
+        *(absent if there < parts else []),
         *_late_claims(one),
         *(f"{study}: {text}" for study, text in dict.fromkeys(told)),
     ]
@@ -197,7 +207,7 @@ def _late_claims(one: ClaimResult) -> list[str]:
         f"after {cells} of its {planned} cells had been trained."
         for study in one.studies
         if (cells := study.manifest.claim_after_cells)
-        and (planned := sum(len(point.run.cells) for point in study.points))
+        and (planned := sum(len(every_cell(point.run)) for point in study.points))
     ]
 
 

@@ -2,12 +2,13 @@
 
 The rule, written down before any run (docs/STATISTICS.md says it for readers). A finding is a
 contrast, over the seeds whose pairs are verified, and the side of zero on which it lies if the
-claim is true. Within a claim the p values of all its findings are one Holm family. A finding
-*holds* where its mean lies on that side with an adjusted t p of at most .05; it *fails* where its
-mean lies on the other side so, or where the adjusted p of the equivalence test against its margin
-is at most .05; else it is *open*, and *withheld* where a pair diverged or is not verified. All
-hold: `supported`. All fail: `refuted`. Some hold and some fail: `mixed`. Anything else: `cannot
-tell`; and `not run` as long as a cell is missing.
+claim is true. Within a claim the p values of all its findings are one Holm family, in which
+findings that read the same cells for the same measure count once. A finding *holds* where its mean
+lies on that side with an adjusted t p of at most .05; it *fails* where its mean lies on the other
+side so, or where the adjusted p of the equivalence test against its margin is at most .05; else it
+is *open*, and *withheld* where a pair diverged or is not verified. All hold: `supported`. All fail:
+`refuted`. Some hold and some fail: `mixed`. Anything else: `cannot tell`; and `not run` as long as
+a cell is missing, or one of the studies that decide it together.
 """
 
 import math
@@ -20,6 +21,7 @@ from tyro_cli.analysis.contrasts import METRICS, Contrast, contrast
 from tyro_cli.analysis.formats import CellResult, Metric
 from tyro_cli.analysis.probes import AgreementMeasure, Agreements, Matrix, load_probes
 from tyro_cli.analysis.records import RunRecords, at_best
+from tyro_cli.analysis.search_tables import edges_in_words
 from tyro_cli.analysis.statistics import (
     Interval,
     equivalence_test,
@@ -48,7 +50,8 @@ class Plan:
 
     Attributes:
         sentence: The seeds it would take to bring the half-width to the mean, which would settle on
-            which side the difference lies, or to the margin where that is larger.
+            which side the difference lies, or to the margin where that is larger; at the level that
+            Holm asks of the findings that are open.
         hours: Of the cells that these seeds are missing, which are of every arm at every point of
             the study, as long as those trained took; None where no time was recorded, or where they
             are too many to name.
@@ -84,7 +87,10 @@ class FindingResult:
         outcome: What it comes to.
         reason: Why there is no number, or "".
         plan: What would settle it, where it is open.
-        notices: What the records tell on: seeds added after looking, other numerics.
+        repeats: Whether it reads the cells of an earlier finding for the same measure, as where
+            each arm is best at the shared setting. Its p is then that of the earlier one.
+        notices: What the records tell on: seeds added after looking, other numerics, a best setting
+            on the edge of the grid.
     """
 
     finding: FindingRecord
@@ -99,6 +105,7 @@ class FindingResult:
     outcome: Outcome
     reason: str
     plan: Plan | None
+    repeats: bool = False
     notices: tuple[str, ...] = ()
 
     @property
@@ -132,12 +139,17 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class _Differences:
-    """Arm - baseline by seed, or why there are none; and what the records tell on."""
+    """Arm - baseline by seed, or why there are none; and what the records tell on.
+
+    `cells` are the folders that the numbers were read from, in an order that tells arm and baseline
+    apart; none where every finding is a family member of its own, as for agreement.
+    """
 
     by_seed: Mapping[int, float]
     state: State = "measured"
     reason: str = ""
     notices: tuple[str, ...] = ()
+    cells: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,13 @@ class _Observed:
     differences: _Differences
     margin: float | None = None
     baseline_parameters: int | None = None
+
+    @property
+    def member(self) -> tuple[object, ...]:
+        """What it is in a Holm family: equal for findings that read the same numbers."""
+        if not self.differences.cells:
+            return (id(self),)
+        return (self.finding.measure, self.margin, self.differences.cells)
 
 
 def claim_results(studies: Sequence[StudyRecords]) -> tuple[ClaimResult, ...]:
@@ -168,12 +187,12 @@ def claim_results(studies: Sequence[StudyRecords]) -> tuple[ClaimResult, ...]:
     for number, members in sorted(by_number.items()):
         first = members[0][0]
         for claim, study in members[1:]:
-            if (claim.sentence, claim.depends_on) != (first.sentence, first.depends_on):
+            if _in_words(claim) != _in_words(first):
                 raise RunFolderError(
                     f"{study.folder} puts claim {number} in other words than "
                     f"{members[0][1].folder}",
-                    "write the same sentence and depends_on in both studies, and run wtie sweep "
-                    "on them again",
+                    "write the same sentence, depends_on and parts in both studies, and run wtie "
+                    "sweep on them again",
                 )
         observed = [
             one
@@ -182,15 +201,20 @@ def claim_results(studies: Sequence[StudyRecords]) -> tuple[ClaimResult, ...]:
             for one in _observe(finding, study)
         ]
         findings = _decide(observed)
-        results.append(
-            ClaimResult(
-                claim=first,
-                studies=tuple(study for _, study in members),
-                word=word_of([one.outcome for one in findings], first.depends_on),
-                findings=findings,
-            )
+        outcomes = [one.outcome for one in findings]
+        result = ClaimResult(
+            claim=first,
+            studies=tuple(study for _, study in members),
+            word=NOT_RUN if len(members) < first.parts else word_of(outcomes, first.depends_on),
+            findings=findings,
         )
+        results.append(result)
     return tuple(results)
+
+
+def _in_words(claim: ClaimRecord) -> tuple[object, ...]:
+    """Return what the studies of one claim must agree on."""
+    return claim.sentence, claim.depends_on, claim.parts
 
 
 def word_of(outcomes: Sequence[Outcome], depends_on: str) -> str:
@@ -259,6 +283,7 @@ def _change(here: _Differences, there: _Differences) -> _Differences:
     return _Differences(
         {seed: here.by_seed[seed] - there.by_seed[seed] for seed in seeds},
         notices=tuple(dict.fromkeys((*here.notices, *there.notices))),
+        cells=(*here.cells, *there.cells),
     )
 
 
@@ -293,28 +318,33 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
         unit = 1 if measure == "parameters" else totals[1]
         seeds = sorted(set(run.seeds_of(arm)) & set(run.seeds_of(baseline)))
         return _Differences({seed: (totals[0] - totals[1]) / unit for seed in seeds})
+    edges: list[str] = []
     if finding.rates == "each-best":
         for name in (baseline, arm):
             if run.search is None or run.search.why_no_best(name):
                 return _Differences({}, "not run", f"no best rate of {name} is known yet")
+            edges += edges_in_words(run.search, name)
         run = at_best(run)
+    elif run.search is not None and run.search.record.shared == "baseline-best":
+        edges += edges_in_words(run.search, run.manifest.baseline)
     metric: Metric = next((one for one in METRICS if one == measure), "nats_per_token")
     pairs = contrast(run, arm, baseline, metric)
     if (problem := _problem_of(pairs)) is not None:
         return problem
-    notices = tuple(caveats(pairs))
+    notices = (*caveats(pairs), *edges)
+    cells = tuple(run.cells[name, seed].folder for seed in pairs.seeds for name in (arm, baseline))
     if measure == metric:
         if pairs.unavailable:
             return _Differences({}, "withheld", pairs.unavailable)
         by_seed = dict(zip(pairs.seeds, pairs.differences, strict=True))
-        return _Differences(by_seed, notices=notices)
+        return _Differences(by_seed, notices=notices, cells=cells)
     value = _OTHER_MEASURES[measure]
     found: dict[int, float] = {}
     for seed in pairs.seeds:
         first, second = (run.cells[name, seed].result for name in (arm, baseline))
         assert first is not None and second is not None, "a verified pair is done"
         found[seed] = value(first) - value(second)
-    return _Differences(found, notices=notices)
+    return _Differences(found, notices=notices, cells=cells)
 
 
 def _problem_of(pairs: Contrast) -> _Differences | None:
@@ -387,10 +417,14 @@ def _hours_a_seed(study: StudyRecords) -> float | None:
 def _decide(observed: Sequence[_Observed]) -> tuple[FindingResult, ...]:
     """Adjust the p values within the claim and say of each finding what it comes to."""
     drawn = [one for one in observed if one.finding.measure not in COUNTED]
-    better = _adjusted(drawn, lambda values, one: paired_t_test(values))
-    with_margin = [one for one in drawn if one.margin is not None]
-    equivalent = _adjusted(with_margin, _equivalence_p)
-    return tuple(_result(one, better.get(id(one)), equivalent.get(id(one))) for one in observed)
+    better = _Family(drawn, lambda values, one: paired_t_test(values))
+    equivalent = _Family([one for one in drawn if one.margin is not None], _equivalence_p)
+    seen: set[tuple[object, ...]] = set()
+    results = []
+    for one in observed:
+        results.append(_result(one, better, equivalent, repeats=one.member in seen))
+        seen.add(one.member)
+    return tuple(results)
 
 
 def _equivalence_p(values: Sequence[float], one: _Observed) -> float:
@@ -398,21 +432,35 @@ def _equivalence_p(values: Sequence[float], one: _Observed) -> float:
     return equivalence_test(values, one.margin).p
 
 
-def _adjusted(
-    members: Sequence[_Observed], test: Callable[[Sequence[float], _Observed], float]
-) -> dict[int, float]:
-    """Return Holm-adjusted p values; a finding without a p counts as 1 in the family."""
-    values = [tuple(one.differences.by_seed.values()) for one in members]
-    ps = [
-        test(some, one) if len(some) > 1 else NO_P
-        for some, one in zip(values, members, strict=True)
-    ]
-    return {id(one): p for one, p in zip(members, holm_adjusted(ps), strict=True)}
+class _Family:
+    """Holm-adjusted p values of findings; one without a p counts as 1, one twice there once."""
+
+    def __init__(
+        self, members: Sequence[_Observed], test: Callable[[Sequence[float], _Observed], float]
+    ) -> None:
+        ps = {}
+        for one in members:
+            values = tuple(one.differences.by_seed.values())
+            ps[one.member] = test(values, one) if len(values) > 1 else NO_P
+        self._adjusted = dict(zip(ps, holm_adjusted(list(ps.values())), strict=True))
+
+    def p(self, one: _Observed) -> float | None:
+        """Return the adjusted p, or None for what is not in the family."""
+        return self._adjusted.get(one.member)
+
+    @property
+    def level(self) -> float:
+        """The unadjusted p that is enough for any member which Holm does not reject yet."""
+        return LEVEL / max(1, sum(p > LEVEL for p in self._adjusted.values()))
 
 
-def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> FindingResult:
+def _result(
+    one: _Observed, better: _Family, equivalent: _Family, *, repeats: bool
+) -> FindingResult:
     values = tuple(one.differences.by_seed.values())
+    p, equivalence_p = better.p(one), equivalent.p(one)
     outcome = _outcome(one, values, p, equivalence_p)
+    is_open = outcome == "open" and len(values) > 1
     return FindingResult(
         finding=one.finding,
         study=one.study.manifest.name,
@@ -425,7 +473,8 @@ def _result(one: _Observed, p: float | None, equivalence_p: float | None) -> Fin
         baseline_parameters=one.baseline_parameters,
         outcome=outcome,
         reason=one.differences.reason,
-        plan=_plan(one, values) if outcome == "open" and len(values) > 1 else None,
+        plan=_plan(one, values, better.level, equivalent.level) if is_open else None,
+        repeats=repeats,
         notices=one.differences.notices,
     )
 
@@ -446,16 +495,24 @@ def _outcome(
     return "fails" if p <= LEVEL or is_small else "open"
 
 
-def _plan(one: _Observed, values: Sequence[float]) -> Plan | None:
-    """Say what would settle an open finding; None where its mean and its margin are zero."""
-    target = max(one.margin or 0.0, abs(sum(values) / len(values)))
+def _plan(
+    one: _Observed, values: Sequence[float], level: float, equivalence_level: float
+) -> Plan | None:
+    """Say what would settle an open finding; None where its mean and its margin are zero.
+
+    Args:
+        one: The finding.
+        values: Its differences by seed, two or more.
+        level: The unadjusted p at which the t test would decide.
+        equivalence_level: The same of the equivalence test.
+    """
+    mean, margin = abs(sum(values) / len(values)), one.margin or 0.0
+    target = max(margin, mean)
     if target == 0:
         return None
-    is_decided_alone = paired_t_test(values) <= LEVEL or (
-        one.margin is not None and equivalence_test(values, one.margin).p <= LEVEL
-    )
-    seeds = seeds_needed(values, target)
-    sentence = plan_in_words(values, seeds, target, f"{target:.4f}", is_decided_alone)
+    confidence = 1 - (level if mean >= margin else equivalence_level)
+    seeds = seeds_needed(values, target, confidence)
+    sentence = plan_in_words(values, seeds, target, f"{target:.4f}", confidence)
     hours = _hours_a_seed(one.study)
     if hours is None or seeds > MOST_SEEDS_NAMED:
         return Plan(sentence, None)

@@ -116,6 +116,14 @@ def contrast_cells(run: RunRecords) -> tuple[CellRecord, ...]:
     return tuple({cell.folder: cell for cell in cells}.values())
 
 
+def every_cell(run: RunRecords) -> tuple[CellRecord, ...]:
+    """Return the cells that contrasts are made of, and those of the trials before them."""
+    cells = list(contrast_cells(run))
+    for trials in run.search.trials.values() if run.search is not None else ():
+        cells += [cell for trial in trials for cell in trial.cells]
+    return tuple(cells)
+
+
 def unfinished_cells(run: RunRecords) -> tuple[str, ...]:
     """Return the names of the cells that are planned and not done, trials included."""
     names = [
@@ -188,6 +196,18 @@ def best_in_words(search: Search, arm: str) -> tuple[str, str]:
     return in_words(best.values), edges
 
 
+def edges_in_words(search: Search, arm: str) -> list[str]:
+    """Say of each key whose best value for an arm lies on the edge of the grid that it does."""
+    best = search.best_of(arm)
+    if best is None:
+        return []
+    return [
+        f"On the edge of the grid: {best.values[key]:g} is the {side} `{key}` tried for {arm}; "
+        "its best may lie beyond, so extend the grid."
+        for key, side in search.edges(arm)
+    ]
+
+
 def _trial_row(search: Search, trial: Trial) -> Row:
     name = trial.setting.name
     is_best = search.best.get(trial.arm) == name
@@ -246,11 +266,7 @@ def _arm_notes(search: Search, arm: str) -> list[str]:
         why = search.why_no_best(arm)
         return [f"{why[:1].upper()}{why[1:]}: {arm} has no best setting."]
     notes = [f"{arm} is best at {in_words(best.values)}."]
-    for key, side in search.edges(arm):
-        notes.append(
-            f"On the edge of the grid: {best.values[key]:g} is the {side} `{key}` tried for {arm}; "
-            f"its best may lie beyond, so extend the grid."
-        )
+    notes += edges_in_words(search, arm)
     diverged = sum(trial.status == "diverged" for trial in trials)
     if diverged:
         notes.append(

@@ -236,8 +236,8 @@ def upper_bound_of_spread(differences: Sequence[float]) -> float:
     return _standard_deviation(values) * math.sqrt(degrees / lower_quantile)
 
 
-def seeds_needed(differences: Sequence[float], margin: float) -> int:
-    """Return how many seeds in all bring the half-width of the 95 % t interval to the margin.
+def seeds_needed(differences: Sequence[float], margin: float, confidence: float = 0.95) -> int:
+    """Return how many seeds in all bring the half-width of the t interval to the margin.
 
     The spread is taken at its upper 80 % bound, because over a few seeds the sample's own spread is
     as often too small as too large, and a plan made from it falls short half of the time.
@@ -250,7 +250,7 @@ def seeds_needed(differences: Sequence[float], margin: float) -> int:
     spread = upper_bound_of_spread(differences)
 
     def is_enough(seeds: int) -> bool:
-        return _t_quantile(0.975, seeds - 1) * spread / math.sqrt(seeds) <= margin
+        return _t_quantile(0.5 + confidence / 2, seeds - 1) * spread / math.sqrt(seeds) <= margin
 
     enough = 2
     while not is_enough(enough):

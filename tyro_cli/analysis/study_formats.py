@@ -92,9 +92,10 @@ class PublishedModel(CountedModel):
 
 
 class ClaimRecord(Record):
-    """What a study was to decide; `published` stands in no record older than it."""
+    """What a study was to decide; `parts` and `published` stand in no record older than they."""
 
     number: Size
+    parts: Size = 1
     sentence: str
     depends_on: str
     findings: list[FindingRecord] = Field(min_length=1)

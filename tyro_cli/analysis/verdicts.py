@@ -348,7 +348,9 @@ def _margin_and_seeds(kind: Kind, contrast: Contrast, margin: float) -> list[str
         ]
     is_decided_alone = _decide(contrast, margin, margin_nats, None)[0] != kind
     seeds = seeds_needed(contrast.differences, margin_nats)
-    plan = plan_in_words(contrast.differences, seeds, margin_nats, in_words, is_decided_alone)
+    plan = plan_in_words(
+        contrast.differences, seeds, margin_nats, in_words, is_decided_alone=is_decided_alone
+    )
     return [f"{plan[0].upper()}{plan[1:]}"]
 
 
@@ -357,7 +359,9 @@ def plan_in_words(
     seeds: int,
     target: float,
     in_words: str,
-    is_decided_alone: bool,
+    confidence: float = 0.95,
+    *,
+    is_decided_alone: bool = False,
 ) -> str:
     """Say how many seeds would bring the half-width of the interval to a target.
 
@@ -366,29 +370,30 @@ def plan_in_words(
         seeds: What `seeds_needed` says of them and the target.
         target: The half-width to come to, above zero.
         in_words: The target as the sentence names it.
+        confidence: Of the interval meant; above .95 where Holm asks for more.
         is_decided_alone: Whether the differences decide as long as no p is adjusted.
     """
-    half_width = paired_t_interval(differences).half_width
+    half_width = paired_t_interval(differences, confidence).half_width
+    width = f"{half_width:.4f}"
+    if confidence > 1 - LEVEL:
+        width += f", of the {100 * confidence:.4g} % interval that Holm asks for"
     if seeds <= len(differences):
         what_then = "the difference lies at the edge, and more seeds may not settle it."
         if is_decided_alone:
             what_then = (
                 "what is open is due to the p adjusted by Holm, and more seeds may close it."
             )
-        return (
-            f"the half-width of the interval ({half_width:.4f}) is within {in_words} already: "
-            f"{what_then}"
-        )
+        return f"the half-width of the interval ({width}) is within {in_words} already: {what_then}"
     basis = "by the upper 80 % bound of the spread"
     many = f"{seeds:,} seeds in all"
     if seeds > MOST_SEEDS_NAMED:
         many = f"more than {MOST_SEEDS_NAMED:,} seeds"
     if half_width <= target:
         return (
-            f"the half-width of the interval ({half_width:.4f}) is within {in_words} already; that "
-            f"it stays there would take {many}, {basis}."
+            f"the half-width of the interval ({width}) is within {in_words} already; that it stays "
+            f"there would take {many}, {basis}."
         )
-    return f"to bring the half-width ({half_width:.4f}) to {in_words} would take {many}, {basis}."
+    return f"to bring the half-width ({width}) to {in_words} would take {many}, {basis}."
 
 
 def _what_is_missing(contrast: Contrast) -> list[str]:

@@ -109,6 +109,9 @@ class Claim(Section):
     number: Annotated[Whole, Field(ge=1, le=999)]
     """Its number; studies of one number decide it together."""
 
+    parts: Annotated[Whole, Field(ge=1, le=99)] = 1
+    """How many studies that is: as long as one of them is not there, the claim is `not run`."""
+
     sentence: Text
     """The claim, as it is commonly put."""
 

@@ -27,6 +27,7 @@ def claim_record(loaded: LoadedStudy) -> dict[str, Any] | None:
         return None
     return {
         "number": claim.number,
+        "parts": claim.parts,
         "sentence": claim.sentence,
         "depends_on": claim.depends_on,
         "findings": [finding.model_dump(mode="json") for finding in claim.findings],

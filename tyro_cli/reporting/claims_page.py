@@ -170,13 +170,14 @@ def _forests(one: ClaimResult) -> list[Chart | None]:
 def _label(one: FindingResult, others: Sequence[FindingResult]) -> str:
     """Name a finding by what tells it apart from the others in its plot."""
     arms = arms_in_words(one)
+    rates = ", each at its best" if one.finding.rates == "each-best" else ""
     if len({arms_in_words(each) for each in others}) == 1:
-        return one.where
+        return f"{one.where}{rates}"
     if len({each.where for each in others}) == 1:
-        return arms
+        return f"{arms}{rates}"
     if len({each.finding.arm for each in others}) == 1:
         arms = f"vs {arms.removeprefix(f'{one.finding.arm} - ')}"
-    return f"{arms}, {one.where}"
+    return f"{arms}, {one.where}{rates}"
 
 
 def _look(one: FindingResult) -> tuple[Colour, str]:
