@@ -294,11 +294,14 @@ def test_a_damaged_record_is_named(wtie, run):
     assert result.stdout == ""
 
 
-def test_a_study_says_last_what_its_claim_comes_to(wtie, root):
+@pytest.mark.parametrize(("parts", "by"), [(1, "this study"), (2, "this study alone, one of 2")])
+def test_a_study_says_last_what_its_claim_comes_to(wtie, root, parts, by):
     study = make_study(
-        root, {(512,): values([-0.04, -0.05, -0.035])}, changes={"claim": claim(finding())}
+        root,
+        {(512,): values([-0.04, -0.05, -0.035])},
+        changes={"claim": claim(finding(), parts=parts)},
     )
     assert wtie("compare", study).stdout.splitlines()[-2:] == [
         f"study: {study}",
-        f"claim 3, by this study: supported; its page: wtie report {root}",
+        f"claim 3, by {by}: supported; its page: wtie report {root}",
     ]

@@ -191,7 +191,7 @@ def _kept(tables: dict[str, "Table"], name: str | None) -> dict[str, "Table"]:
 
 def draw_study(compared: ComparedStudy) -> None:
     """Draw the tables of a study, and say where it lies and what its claim comes to."""
-    from tyro_cli.analysis.claims import claim_results
+    from tyro_cli.analysis.claims import claim_results, word_of
 
     for table in compared.tables.values():
         draw_table(table)
@@ -199,7 +199,10 @@ def draw_study(compared: ComparedStudy) -> None:
     print_line(f"study: {compared.study.folder}")
     for one in claim_results([compared.study]):
         page = f"wtie report {compared.study.folder.parent}"
-        print_line(f"claim {one.claim.number}, by this study: {one.word}; its page: {page}")
+        parts = one.claim.parts
+        by = "this study" if parts == 1 else f"this study alone, one of {parts}"
+        word = word_of([finding.outcome for finding in one.findings], one.claim.depends_on)
+        print_line(f"claim {one.claim.number}, by {by}: {word}; its page: {page}")
 
 
 def draw_table(table: "Table") -> None:
