@@ -38,7 +38,7 @@ def high_water(
         for _ in range(steps):
             loss_of(model, batch[:, :-1], batch[:, 1:], torch.bfloat16).backward()
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
 
     # What torch's libraries take when they are first used is no part of a model.
     tiny = TINY.settings(tied).model

@@ -152,7 +152,7 @@ def step(
             batch = torch.from_numpy(batches.batch(index))
             loss_of(model, batch[:, :-1], batch[:, 1:], torch.bfloat16).backward()
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             index += 1
             if watch.step():
                 return watch.seconds_per_million(chosen.batch_tokens)

@@ -46,7 +46,7 @@ def step(
             objective, _ = model.loss(*batch, torch.bfloat16, Dropout(index, device), 0.1)
             objective.backward()
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             index += 1
             if watch.steps >= 0:
                 tokens += batch[0].numel() + batch[2].numel()

@@ -72,7 +72,7 @@ BREAKS = {
         OPTIMIZER,
         "    groups = []\n",
         "    groups = [dict(params=[model.embedding.weight.view_as(model.embedding.weight)"
-        ".detach().requires_grad_()], role='head', base_rate=1.0)]\n",
+        ".detach().requires_grad_()], role='head', base_rate=1.0, lr=1.0, weight_decay=0.0)]\n",
         f"{CONTRACTS}::test_the_tie_survives_one_optimizer_step_and_stays_one_entry",
     ),
     "the ledger counts the head of a tied model": (

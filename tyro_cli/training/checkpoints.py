@@ -24,7 +24,7 @@ from tyro_cli.models.tying import tie_metadata, verify_tie
 from tyro_cli.storage.checkpoints import MODEL, OPTIMIZER, STATE, Kind, newest_verified, save
 from tyro_cli.storage.files import read_json, write_json
 from tyro_cli.storage.tensors import read_tensor_header
-from tyro_cli.training.optimizer import optimizer_tensors, restore_optimizer
+from tyro_cli.training.optimizer import AdamW, optimizer_tensors, restore_optimizer
 from tyro_cli.training.tasks import Model
 
 FORMAT = 1
@@ -68,7 +68,7 @@ def save_checkpoint(
     kind: Kind,
     step: int,
     model: Model,
-    optimizer: torch.optim.Optimizer | None,
+    optimizer: AdamW | None,
     state: dict[str, Any],
 ) -> Path:
     """Write the checkpoint `kind` (`last` or `best`) of `step` under `folder`, crash-safe.
@@ -190,7 +190,7 @@ def resume(
     folder: Path,
     cell_id: str,
     model: Model,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     current_fingerprint: dict[str, Any],
     *,
     allow_numeric_drift: bool,

@@ -36,6 +36,7 @@ class Compiled:
         # No cache of pickled graphs, and no helper processes that outlive a signal.
         settings: Any = inductor
         settings.fx_graph_cache, settings.compile_threads = False, 1
+        settings.deterministic = torch.are_deterministic_algorithms_enabled()
         functorch.enable_autograd_cache = False
         for module in model.modules():
             if isinstance(module, Block):

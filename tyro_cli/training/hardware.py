@@ -70,7 +70,8 @@ def compute_dtype(precision: str) -> torch.dtype:
 def configure_process(device: str, threads: int, deterministic: bool) -> None:
     """Set threads, determinism and the allocator of this process, once, before any tensor."""
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    # use_deterministic_algorithms would import the compiler, only to tell it; `Compiled` does.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # We never read uninitialised memory; filling it would cost 3 % of a step.
     setting: Any = torch.utils.deterministic
     setting.fill_uninitialized_memory = False

@@ -247,7 +247,7 @@ class Trainer:
         factor = rate_factor(training.schedule, step, context.total_steps)
         set_rate(self.optimizer, factor)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.progress.step = step + 1
         self.progress.batches_sha256 = batch_sha256
         self._record(

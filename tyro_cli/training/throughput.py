@@ -33,7 +33,7 @@ def measure_step_seconds(
             )
             (objective * micro.share).backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
 
     for index in range(WARM_UP_STEPS):
         step(index)
