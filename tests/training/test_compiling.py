@@ -14,7 +14,7 @@ from tests.folders import digests
 from tests.training.test_loop import interrupted_run
 from tyro_cli.errors import DeviceError
 from tyro_cli.storage.records import read_records
-from tyro_cli.training.compiling import check_compiler
+from tyro_cli.training.compiling import Compiled, check_compiler
 from tyro_cli.training.loop import Trainer
 
 TRAINING = tiny.settings().training.model_dump(mode="json", exclude_none=True)
@@ -28,6 +28,19 @@ def stance() -> Iterator[None]:
     """Let no other test run under what a compiled cell asks of its process."""
     yield
     torch.compiler.set_stance("default")
+
+
+@pytest.mark.parametrize("mode", ["error", "default"])
+def test_the_compiler_is_told_whether_to_be_deterministic(mode):
+    import torch._inductor.config as inductor
+
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        Compiled(tiny.tiny_model())
+        assert inductor.deterministic == (mode == "error")
+    finally:
+        torch.set_deterministic_debug_mode("default")
+        inductor.deterministic = False
 
 
 def losses(folder: Path) -> list[tuple[str, int, float]]:

@@ -151,8 +151,8 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
             "the jackknife's values, and its intervals the jackknife's."
         )
     notes += [
-        f"{measure_in_words(finding)}, {finding.where}: the same cells as in an earlier row, since "
-        "the setting that is shared is the best of both arms; Holm counts the two as one."
+        f"{measure_in_words(finding)}, {finding.where}: the same cells as in an earlier row, so "
+        "Holm counts the two as one."
         for finding in one.findings
         if finding.repeats
     ]

@@ -95,16 +95,13 @@ def compare_run(
 
 def warn_of_missing_cells(run: "RunRecords") -> None:
     """Name on stderr the planned cells that the tables do not hold."""
-    from tyro_cli.analysis.search_tables import contrast_cells, unfinished_cells
+    from tyro_cli.analysis.search_tables import every_cell, unfinished_cells
 
     missing = unfinished_cells(run)
     if not missing:
         return
-    planned = len(contrast_cells(run))
-    if run.search is not None:
-        planned += sum(len(one.cells) for some in run.search.trials.values() for one in some)
     warn(
-        f"warning: {len(missing)} of {planned} cells of {run.folder.name} are "
+        f"warning: {len(missing)} of {len(every_cell(run))} cells of {run.folder.name} are "
         f"unfinished ({', '.join(missing)}); the same wtie train command resumes them"
     )
 
