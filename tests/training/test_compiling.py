@@ -1,7 +1,8 @@
 """Compiled blocks: the same training but for rounding, the same files, and exact resume."""
 
-import gc
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
+from tests.conftest import REPOSITORY
 from tests.folders import digests
 from tests.training.test_loop import interrupted_run
 from tyro_cli.errors import DeviceError
 from tyro_cli.storage.records import read_records
-from tyro_cli.training.compiling import Compiled, check_compiler
+from tyro_cli.training.compiling import check_compiler
 from tyro_cli.training.loop import Trainer
 
 TRAINING = tiny.settings().training.model_dump(mode="json", exclude_none=True)
@@ -31,20 +33,18 @@ def stance() -> Iterator[None]:
     torch.compiler.set_stance("default")
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its folder goes when the process ends
 @pytest.mark.parametrize("mode", ["error", "default"])
 def test_the_compiler_is_told_whether_to_be_deterministic(mode):
-    import torch._inductor.config as inductor
-
-    torch.set_deterministic_debug_mode(mode)
-    try:
-        compiled = Compiled(tiny.tiny_model())
-        assert inductor.deterministic == (mode == "error")
-    finally:
-        torch.set_deterministic_debug_mode("default")
-        inductor.deterministic = False
-    del compiled
-    gc.collect()  # here, where its warning is expected
+    script = (
+        "import torch\n"
+        "from tests.tiny import tiny_model\n"
+        "from tyro_cli.training.compiling import Compiled\n"
+        f"torch.set_deterministic_debug_mode({mode!r})\n"
+        "compiled = Compiled(tiny_model())\n"
+        "import torch._inductor.config as inductor\n"
+        f"assert inductor.deterministic == {mode == 'error'}\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=REPOSITORY)
 
 
 def losses(folder: Path) -> list[tuple[str, int, float]]:
