@@ -129,7 +129,8 @@ class LiveView:
         elif kind in ("done", "failed", "stopped"):
             del self.lines[cell]
             if kind == "stopped":
-                self._say(f"{cell}: stopped at step {line.step:,}", always=True)
+                where = f"at step {line.step:,}" if line.phase == "training" else f"({line.phase})"
+                self._say(f"{cell}: stopped {where}", always=True)
                 return
             self.num_ended += 1
             ending = "done" if kind == "done" else f"failed: {event['message']}"
