@@ -29,7 +29,7 @@ from pathlib import Path
 from tyro_cli.analysis.claim_tables import claim_tables, measure_in_words
 from tyro_cli.analysis.claims import ClaimResult, claim_results
 from tyro_cli.analysis.columns import Column, Row, Table
-from tyro_cli.analysis.formats import Performance
+from tyro_cli.analysis.formats import Performance, Split
 from tyro_cli.analysis.probe_tables import probe_tables
 from tyro_cli.analysis.probes import load_probes
 from tyro_cli.analysis.records import RunRecords, load_run, parse_record
@@ -66,6 +66,15 @@ SMALL = (
     "performance.json",
     "documents.npz",
 )
+SIGNED: dict[str, tuple[Split, str]] = {
+    "nats_per_word": ("test", "nats_per_word"),
+    "nats_per_token": ("test", "nats_per_token"),
+    "bits_per_byte": ("test", "bits_per_byte"),
+    "valid_nats_per_token": ("valid", "nats_per_token"),
+    "gap_nats": ("valid", "nats_per_token"),
+    "last_gap_nats": ("valid", "nats_per_token"),
+}
+"""Where the signature stands of what a finding or a contrast reads."""
 CLAIMS = "claims"
 BLOCK = re.compile(r"(<!-- records: ([\w.-]+)([\w:. -]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -222,6 +231,8 @@ def provenance(what: Published) -> str:
         lines += [f"runs: {count}, {how}; their ids: `{where}`" for how, count in hows.items()]
     lines += _distinct(_machine(manifest) for manifest in manifests)
     lines += trained_on(cell for run in what.runs for cell in every_cell(run))
+    if is_study(what.folder):  # the tables of a run have its signatures
+        lines += [f"scored as: `{one}`" for one in _signatures(what)]
     cell_hours = sum(map(hours_of, what.runs))
     commits = _distinct((one["git"] or {}).get("commit", "unknown")[:12] for one in manifests)
     lines.append(
@@ -230,6 +241,19 @@ def provenance(what: Published) -> str:
         f"started {min(one['created'] for one in manifests)}, commit `{'`, `'.join(commits)}`"
     )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _signatures(what: Published) -> list[str]:
+    """Return how the losses were computed that a study's findings or contrasts read."""
+    claim = load_study_records(what.folder).manifest.claim
+    measures = {one.measure for one in claim.findings} if claim else set()
+    read = [SIGNED[one] for one in SIGNED if one in measures] or [SIGNED["nats_per_word"]]
+    results = [
+        cell.result for run in what.runs for cell in run.cells.values() if cell.result is not None
+    ]
+    found = _distinct(one.signature(*place) for place in read for one in results)
+    scores = [one.quality["test"].signatures["bleu"] for one in results if one.quality]
+    return [one for one in found if one] + _distinct(f"BLEU {one}" for one in scores)
 
 
 def _how(run: RunRecords, manifest: Mapping[str, dict]) -> str:

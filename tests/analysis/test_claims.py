@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from tests.analysis.fake_probes import make_probes
-from tests.analysis.fake_runs import diverge, edit_json, values, write
+from tests.analysis.fake_runs import (
+    TOKENS_PER_WORD,
+    diverge,
+    edit_json,
+    split_scores,
+    values,
+    write,
+)
 from tests.analysis.fake_studies import make_study
 from tests.analysis.fake_translations import make_translation_study
 from tyro_cli.analysis.claim_tables import (
@@ -174,16 +181,79 @@ def test_what_is_counted_needs_no_interval_and_is_in_no_family(tmp_path):
     assert second.p_holm == pytest.approx(paired_t_test(BETTER))
 
 
-@pytest.mark.parametrize("measure", ["parameter_share", "memory_share"])
-def test_a_share_is_of_the_baseline(tmp_path, measure):
-    one = only(result_of(tmp_path, {512: BETTER}, finding("lower", measure)).findings)
-    assert all(-1 < difference < 0 for difference in one.differences)
+@pytest.mark.parametrize(
+    ("measure", "expected"), [("parameter_share", None), ("memory_share", -0.25)]
+)
+def test_a_share_is_of_the_baseline(tmp_path, measure, expected):
+    folder = make_study(
+        tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(finding("lower", measure))}
+    )
+
+    def edit(record):
+        for arm, memory in (("untied", 4000), ("tied", 3000)):
+            record["arms"][arm]["ledger"]["training_memory_bytes"] = memory
+
+    edit_json(tmp_path / "tiny-00000000" / "manifest.json", edit)
+    study = load_study_records(folder)
+    if expected is None:
+        expected = -976 / study.points[0].run.manifest.arms["untied"].ledger.total  # V 61, d 16
+    one = only(only(claim_results([study])).findings)
+    assert one.differences == pytest.approx([expected] * 3)
 
 
-@pytest.mark.parametrize("measure", ["valid_nats_per_token", "gap_nats", "last_gap_nats"])
-def test_other_measures_are_read_from_the_cells(tmp_path, measure):
-    one = only(result_of(tmp_path, {512: BETTER}, finding("lower", measure)).findings)
-    assert len(one.differences) == 3 and one.outcome != "not run"
+@pytest.mark.parametrize("measure", ["parameters", "parameter_share", "memory_share"])
+@pytest.mark.parametrize("missing", [[("tied", 1)], list(values(BETTER))])
+def test_what_is_counted_is_not_run_before_its_cells_are_trained(tmp_path, measure, missing):
+    trained = {key: one for key, one in values(BETTER).items() if key not in missing}
+    folder = make_study(
+        tmp_path, {(512,): trained}, changes={"claim": claim(finding("lower", measure))}
+    )
+    result = only(claim_results([load_study_records(folder)]))
+    assert result.word == "not run"
+    assert only(result.findings).reason == "its cells are not all trained"
+
+
+def score_all_apart(record):
+    """Let valid and test, the best step and the last, differ in what they say of the tie."""
+    tied = record["arm"] == "tied"
+    for checkpoint, factor in (("best", 1.0), ("last", 2.0)):
+        valid = split_scores("valid", factor * (3.0 if tied else 3.5))
+        gap = factor * (0.5 if tied else 0.75)
+        record["evaluations"][checkpoint].update(valid=valid, generalisation_gap_nats=gap)
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        ("valid_nats_per_token", -0.5 / TOKENS_PER_WORD),
+        ("gap_nats", -0.25),
+        ("last_gap_nats", -0.5),
+    ],
+)
+def test_other_measures_are_read_from_the_cells(tmp_path, measure, expected):
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER)},
+        changes={"claim": claim(finding("lower", measure))},
+        edits={(512,): score_all_apart},
+    )
+    one = only(only(claim_results([load_study_records(folder)])).findings)
+    assert one.differences == pytest.approx([expected] * 3)
+
+
+def test_bleu_is_that_of_test(tmp_path):
+    folder = make_translation_study(
+        tmp_path, claim=claim(finding("lower", "bleu", arm="tied", at={"disjoint": 1}))
+    )
+
+    def edit(record):
+        record["quality"]["test"]["bleu"] = 32.0 if record["arm"] == "untied" else 30.0
+
+    for path in (tmp_path / "tiny-00000001").rglob("result.json"):
+        edit_json(path, edit)
+    one = only(only(claim_results([load_study_records(folder)])).findings)
+    assert one.differences == pytest.approx([-2.0] * 3)
+    assert outcome_in_words(one) == "holds"
 
 
 AGREES = [
@@ -437,6 +507,33 @@ def test_no_number_of_one_finding_stands_for_the_claim(tmp_path):
     assert "lowest and highest mean" in table.notes[1]
 
 
+def test_a_claim_says_how_small_its_experiments_are_in_its_first_row(tmp_path):
+    folder = make_study(
+        tmp_path,
+        {(512,): values(BETTER), (1024,): values(WORSE)},
+        changes={"claim": claim(finding())},
+    )
+    one_point = tmp_path / "tiny-00000000"
+
+    def edit_settings(settings):
+        settings["data"]["corpus"] = "../data/wikitext-2"
+        settings["model"]["num_layers"] = 0
+
+    for path in one_point.rglob("result.json"):
+        edit_json(path, lambda record: edit_settings(record["settings"]))
+        edit_json(path, lambda record: record["training"].update(tokens=900))
+    edit_json(
+        one_point / "manifest.json",
+        lambda record: [edit_settings(arm["settings"]) for arm in record["arms"].values()],
+    )
+    result = only(claim_results([load_study_records(folder)]))
+    first, second = claim_tables([result])["claims"].rows
+    assert first["measured_on"] == (
+        "wikitext-2, kjv, 900 to 3,840 tokens a cell, width 16, 0 to 1 layer, 3 seeds"
+    )
+    assert "measured_on" not in second
+
+
 def test_many_places_of_one_outcome_are_counted(tmp_path):
     counted = finding("lower", "parameters")
     result = result_of(tmp_path, dict.fromkeys((1, 2, 3, 4), BETTER), counted)
@@ -548,8 +645,8 @@ def test_published_models_change_no_answer(tmp_path):
     ("keys", "message"),
     [
         ({"saving": 41}, "saving is not vocab_size x d_model"),
-        ({"embedding_and_head": 39}, "embedding_and_head is not between saving and total"),
-        ({"embedding_and_head": 61, "tied": True}, "embedding_and_head is not between saving"),
+        ({"embedding_and_head": 39}, "embedding_and_head is not between vocab_size x d_model and"),
+        ({"embedding_and_head": 61, "tied": True}, "embedding_and_head is not between vocab_size"),
     ],
 )
 def test_a_published_model_that_contradicts_itself_is_damaged(tmp_path, keys, message):

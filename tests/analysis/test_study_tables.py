@@ -43,10 +43,12 @@ def test_a_metric_that_differs_between_points_is_left_out(tmp_path):
     table = tables_of(study)["results"]
     keys = [column.key for column in table.columns]
     assert "token_perplexity" not in keys and "word_perplexity" in keys
+    assert "valid_nats_per_token" not in keys
     (note,) = [note for note in table.notes if note.startswith("Left out: token_perplexity does")]
     assert "bpe-61" in note and "bpe-64" in note
     forced = tables_of(study, force=True)["results"]
-    assert "token_perplexity" in [column.key for column in forced.columns]
+    keys = [column.key for column in forced.columns]
+    assert "token_perplexity" in keys and "valid_nats_per_token" in keys
     assert any(note.startswith("Forced: token_perplexity") for note in forced.notes)
 
 

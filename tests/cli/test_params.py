@@ -79,6 +79,20 @@ def test_a_published_model(wtie, tmp_path):
     assert record["saving"] == 50257 * 768
 
 
+def test_a_published_model_of_one_matrix_in_three_roles(wtie, tmp_path):
+    shape = {"model_type": "marian", "vocab_size": 100, "d_model": 8, "max_position_embeddings": 4}
+    sides = {
+        f"{side}_{name}": value
+        for side in ("encoder", "decoder")
+        for name, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(shape | sides))
+    result = wtie("params", "--hf", path)
+    assert "tied in all three roles, which saves 2 x V x d" in result.stdout
+    assert json.loads(wtie("params", "--hf", path, "--json").stdout)["saving"] == 1600
+
+
 def test_a_published_model_takes_no_overrides(wtie, tmp_path):
     assert wtie("params", "--hf", tmp_path / "config.json", "model.d_model=3").exit_code == 2
 

@@ -183,7 +183,8 @@ def written(folder: Path, content: object) -> Path:
 def test_published_counts(tmp_path: Path, content: dict[str, Any], total: int, tied: bool) -> None:
     model = hf_ledger(written(tmp_path, content))
     assert (model.total, model.tied) == (total, tied)
-    assert model.saving == model.vocab_size * model.d_model
+    assert model.saving == (model.roles - 1) * model.vocab_size * model.d_model
+    assert model.roles == (3 if content is MARIAN else 2)
 
 
 def test_the_share_and_what_the_tie_would_save(tmp_path: Path) -> None:
@@ -443,7 +444,16 @@ def test_a_tie_in_a_translation_model_saves_the_targets_matrix(tmp_path: Path) -
     untied = hf_ledger(written(tmp_path, own | {"tie_word_embeddings": False}))
     assert untied.total - tied.total == untied.head == tied.saving == 1000 * 512
     assert tied.embedding == untied.embedding == (58101 + 1000) * 512
+    assert tied.roles == untied.roles == 2
     assert hf_ledger(written(tmp_path, MARIAN)).embedding == 58101 * 512
+
+
+def test_a_translation_model_of_one_matrix_saves_two(tmp_path: Path) -> None:
+    one = hf_ledger(written(tmp_path, MARIAN))
+    own = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}
+    three = hf_ledger(written(tmp_path, MARIAN | own))
+    assert one.saving == three.total - one.total == 2 * 58101 * 512
+    assert one.untied_total == three.total
 
 
 def test_a_missing_model_type_lists_the_known_ones(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ number of one finding stands for a whole claim.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
 from tyro_cli.analysis.search_tables import every_cell
+from tyro_cli.analysis.studies import StudyRecords
 from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
 from tyro_cli.analysis.verdicts import LEVEL
 
@@ -98,6 +100,7 @@ def claims_table(claims: Sequence[ClaimResult]) -> Table:
             Column("number", "claim", "integer"),
             Column("sentence", "says"),
             Column("answer", "answer"),
+            Column("measured_on", "measured on", on_screen=False),
             Column("outcome", "findings"),
             Column("where", "where", on_screen=False),
             Column("measure", "measure"),
@@ -111,7 +114,7 @@ def claims_table(claims: Sequence[ClaimResult]) -> Table:
 
 
 def _claim_rows(one: ClaimResult) -> list[Row]:
-    """Return a row an outcome; sentence and answer, which are the claim's, stand in the first."""
+    """Return a row an outcome; what is the claim's stands in the first: sentence, answer, sizes."""
     rows: list[Row] = []
     for group in alike(one):
         row: dict[str, CellValue] = {
@@ -122,11 +125,44 @@ def _claim_rows(one: ClaimResult) -> list[Row]:
         }
         if not rows:
             row |= {"sentence": one.claim.sentence, "answer": one.word}
+            row["measured_on"] = "; ".join(map(_measured_on, one.studies))
         row |= dict(zip(("mean", "highest_mean"), group.means, strict=False))
         if group.interval is not None:
             row["interval_95"] = group.interval
         rows.append(row)
     return rows
+
+
+def _measured_on(study: StudyRecords) -> str:
+    """Say how large the trained models of a study are, and how much of what they were trained on.
+
+    The corpus is named by the last part of its path; `width` is d_model, `layers` those of each
+    side where a model translates.
+    """
+    settings = [point.run.manifest.arms[study.manifest.baseline].settings for point in study.points]
+    models = [one["model"] for one in settings]
+    corpora = dict.fromkeys(Path(one["data"]["corpus"]).name for one in settings)
+    trained = [
+        cell.result.training.tokens
+        for point in study.points
+        for cell in point.run.cells.values()
+        if cell.result is not None
+    ]
+    parts = [
+        ", ".join(corpora),
+        *([f"{_span(trained, 'token')} a cell"] if trained else []),
+        f"width {_span([one['d_model'] for one in models])}",
+        _span([one["num_layers"] for one in models], "layer"),
+        _span([len(study.manifest.seeds)], "seed"),
+    ]
+    return ", ".join(parts)
+
+
+def _span(counts: Sequence[int], noun: str = "") -> str:
+    """Write the one count there is, or the smallest and the largest: `1 seed`, `0 to 2 layers`."""
+    low, high = min(counts), max(counts)
+    span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return span if not noun else f"{span} {noun}{'' if high == 1 else 's'}"
 
 
 def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
@@ -288,7 +324,7 @@ MEASURES = {
     "bleu": "test BLEU",
     "parameters": "parameters",
     "parameter_share": "share of the baseline's parameters",
-    "memory_share": "share of the baseline's training memory",
+    "memory_share": "share of the baseline's training memory, estimated",
     "neighbour_overlap": "neighbour overlap across seeds",
     "linear_cka": "linear CKA across seeds",
 }

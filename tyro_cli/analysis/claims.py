@@ -42,6 +42,7 @@ Outcome = Literal["holds", "holds, by less than its margin", "fails", "open", "w
 SUPPORTED, REFUTED, CANNOT_TELL, NOT_RUN = "supported", "refuted", "cannot tell", "not run"
 COUNTED = ("parameters", "parameter_share", "memory_share")
 """Measures that are counted, not drawn: one pair is enough, and there is no interval."""
+NOT_TRAINED = "its cells are not all trained"
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,9 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
         totals = [one.training_memory_bytes if is_memory else one.total for one in ledgers]
         unit = 1 if measure == "parameters" else totals[1]
         seeds = sorted(set(run.seeds_of(arm)) & set(run.seeds_of(baseline)))
+        cells = [run.cells[name, seed] for seed in seeds for name in (arm, baseline)]
+        if not seeds or any(cell.result is None for cell in cells):
+            return _Differences({}, "not run", NOT_TRAINED)
         return _Differences({seed: (totals[0] - totals[1]) / unit for seed in seeds})
     edges: list[str] = []
     if finding.rates == "each-best":
@@ -350,7 +354,7 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
 def _problem_of(pairs: Contrast) -> _Differences | None:
     """Return why pairs decide nothing, or None where all of them are verified."""
     if pairs.unfinished_seeds or not pairs.planned_seeds:
-        return _Differences({}, "not run", "its cells are not all trained")
+        return _Differences({}, "not run", NOT_TRAINED)
     for what in (pairs.diverged, pairs.mismatches):
         if what:
             reason = "; ".join(f"seed {seed}: {why}" for seed, why in what.items())

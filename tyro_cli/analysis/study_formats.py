@@ -74,10 +74,13 @@ class PublishedModel(CountedModel):
 
     @model_validator(mode="after")
     def _parts_fit_the_whole(self) -> "PublishedModel":
-        if self.saving != self.vocab_size * self.d_model:
-            raise ValueError(f"{self.name}: saving is not vocab_size x d_model")
-        if not self.saving <= self.embedding_and_head <= self.total:
-            raise ValueError(f"{self.name}: embedding_and_head is not between saving and total")
+        matrix = self.vocab_size * self.d_model
+        if self.saving not in (matrix, 2 * matrix):  # tied in two roles, or in three
+            raise ValueError(f"{self.name}: saving is not vocab_size x d_model, or twice that")
+        if not matrix <= self.embedding_and_head <= self.total:
+            raise ValueError(
+                f"{self.name}: embedding_and_head is not between vocab_size x d_model and the total"
+            )
         return self
 
     @property

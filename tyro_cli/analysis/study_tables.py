@@ -23,7 +23,7 @@ from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.perplexity_tables import mean_row
 from tyro_cli.analysis.records import RunRecords
 from tyro_cli.analysis.search_tables import best_in_words, tuned_verdicts
-from tyro_cli.analysis.signatures import withheld_metrics
+from tyro_cli.analysis.signatures import mixed_signatures, signatures_of, withheld_metrics
 from tyro_cli.analysis.statistics import seeds_needed
 from tyro_cli.analysis.studies import StudyContrast, StudyRecords, sign_changes
 from tyro_cli.analysis.study_columns import factor_columns, level_values, missing_notes
@@ -140,6 +140,10 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
         "exp(mean nats). Saved: the share of the baseline's parameters that an arm does without. "
         "Gap: nats per token, valid minus a part of train, at the best and at the last step."
     ]
+    of_valid = signatures_of(results, "valid", "nats_per_token")
+    valid_nats = [Column("valid_nats_per_token", "valid nats/tok", "number", on_screen=False)]
+    if mixed_signatures(of_valid) and not force:
+        valid_nats = []
     if translates(study):
         scores, score_notes = comparable_scores(results, "points", force=force)
         for score in scores:
@@ -165,6 +169,7 @@ def results_table(study: StudyRecords, *, force: bool = False) -> Table:
             Column("parameters", "parameters", "integer"),
             Column("saved", "saved", "percent", 1),
             *kept,
+            *valid_nats,
             Column("gap_nats", "gap", "signed"),
             Column("last_gap_nats", "gap, last", "signed"),
             Column("best_step", "best at", "number", 0),
@@ -253,6 +258,7 @@ def _result_row(
     if qualities:
         keys = (key for score in SCORES for key in (score, f"copy_{score}"))
         row |= {key: fmean(getattr(one, key) for one in qualities) for key in keys}
+    row["valid_nats_per_token"] = valid["nats_per_token"]
     row |= {key: valid[key] for key in ("gap_nats", "last_gap_nats")}
     row["best_step"] = fmean(result.evaluation("best").step for result in done)
     return row

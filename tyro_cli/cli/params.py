@@ -135,10 +135,12 @@ def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -
         {"quantity": name, "value": count, "share": count / model.total}
         for name, count in counts.items()
     )
-    tie = "is tied, which saves" if model.tied else "is not tied; a tie would save"
+    roles, times = ("", "") if model.roles == 2 else (" in all three roles", "2 x ")
+    tie = f"is tied{roles}, which saves" if model.tied else "is not tied; a tie would save"
+    shape = f"{model.vocab_size:,} x {model.d_model:,}"
     note = (
-        f"The {model.model_type} model {tie} V x d = {model.vocab_size:,} x {model.d_model:,} = "
-        f"{model.saving:,} parameters, {100 * model.saving_share:.1f} % of the untied total."
+        f"The {model.model_type} model {tie} {times}V x d = {times}{shape} = {model.saving:,} "
+        f"parameters, {100 * model.saving_share:.1f} % of the untied total."
     )
     columns = (
         Column("quantity", "unique parameters"),

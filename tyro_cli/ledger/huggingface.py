@@ -96,6 +96,8 @@ class PublishedModel:
         d_model: D, the width of the embedding: the hidden size, but where `opt` projects it.
         num_layers: Number of blocks, of encoder and decoder together.
         tied: Whether embedding and head are one matrix.
+        roles: The jobs that one matrix does where it is tied: input and head, and where encoder and
+            decoder share it the source's input as well.
         total: Unique parameters.
         embedding: Parameters of the token embedding, V * D, and of a source's of its own.
         positions: Parameters of position tables; fixed sinusoids count as transformers counts them.
@@ -107,6 +109,7 @@ class PublishedModel:
     d_model: int
     num_layers: int
     tied: bool
+    roles: int
     total: int
     embedding: int
     positions: int
@@ -119,12 +122,12 @@ class PublishedModel:
 
     @property
     def saving(self) -> int:
-        """Parameters that the tie saves, or would save: V * D."""
-        return self.vocab_size * self.d_model
+        """Parameters that the tie saves, or would save: V * D for each role but the first."""
+        return (self.roles - 1) * self.vocab_size * self.d_model
 
     @property
     def untied_total(self) -> int:
-        """Unique parameters where the head is a matrix of its own."""
+        """Unique parameters where every role has a matrix of its own."""
         return self.total + (self.saving if self.tied else 0)
 
     @property
@@ -431,9 +434,9 @@ def _count_marian(fields: _Fields) -> PublishedModel:
     positions = 2 * fields.whole("max_position_embeddings") * width
     num_layers = sum(fields.whole(f"{side}_layers") for side in sides)
     source = 0 if shared else source_size * width
-    return _published(
-        fields, target_size, width, num_layers, 0, layers + positions, positions, source
-    )
+    outside = layers + positions
+    roles = 3 if shared else 2
+    return _published(fields, target_size, width, num_layers, 0, outside, positions, source, roles)
 
 
 _COUNTS: dict[str, Callable[[_Fields], PublishedModel]] = {
@@ -488,6 +491,7 @@ def _published(
     outside: int,
     positions: int = 0,
     source: int = 0,
+    roles: int = 2,
 ) -> PublishedModel:
     """Add up the layers, what is outside them (positions among it), embeddings and head."""
     matrix = vocab_size * width
@@ -499,6 +503,7 @@ def _published(
         d_model=width,
         num_layers=num_layers,
         tied=tied,
+        roles=roles,
         total=matrix + source + head + num_layers * layer + outside,
         embedding=matrix + source,
         positions=positions,
