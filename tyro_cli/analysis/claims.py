@@ -318,8 +318,8 @@ def _differences(finding: FindingRecord, run: RunRecords) -> _Differences:
         totals = [one.training_memory_bytes if is_memory else one.total for one in ledgers]
         unit = 1 if measure == "parameters" else totals[1]
         seeds = sorted(set(run.seeds_of(arm)) & set(run.seeds_of(baseline)))
-        cells = [run.cells[name, seed] for seed in seeds for name in (arm, baseline)]
-        if not seeds or any(cell.result is None for cell in cells):
+        of_pairs = [run.cells[name, seed] for seed in seeds for name in (arm, baseline)]
+        if not seeds or any(cell.result is None for cell in of_pairs):
             return _Differences({}, "not run", NOT_TRAINED)
         return _Differences({seed: (totals[0] - totals[1]) / unit for seed in seeds})
     edges: list[str] = []
