@@ -125,12 +125,17 @@ def _claim_rows(one: ClaimResult) -> list[Row]:
         }
         if not rows:
             row |= {"sentence": one.claim.sentence, "answer": one.word}
-            row["measured_on"] = "; ".join(map(_measured_on, one.studies))
+            row["measured_on"] = measured_on(one)
         row |= dict(zip(("mean", "highest_mean"), group.means, strict=False))
         if group.interval is not None:
             row["interval_95"] = group.interval
         rows.append(row)
     return rows
+
+
+def measured_on(one: ClaimResult) -> str:
+    """Return how large the trained models of a claim's studies are, and how long they trained."""
+    return "; ".join(map(_measured_on, one.studies))
 
 
 def _measured_on(study: StudyRecords) -> str:

@@ -16,6 +16,7 @@ from tyro_cli.analysis.claim_tables import (
     counted_tables,
     findings_table,
     measure_in_words,
+    measured_on,
     notices_of,
     outcome_in_words,
 )
@@ -89,10 +90,11 @@ def claims_page(claims: Sequence[ClaimResult], name: str) -> Page:
 
 def _card(one: ClaimResult) -> VerdictCard:
     groups = alike(one)
+    without_numbers = [f"{group.outcome}." for group in groups if not group.means]
     return VerdictCard(
         title=f"Claim {one.claim.number}: {one.claim.sentence}",
         text=one.word,
-        sentence=" ".join(f"{group.outcome}." for group in groups if not group.means),
+        sentence=" ".join([*without_numbers, f"Measured on {measured_on(one)}."]),
         swatch=None,
         facts=tuple(_fact(group) for group in groups if group.means),
         points=tuple(
