@@ -534,6 +534,19 @@ def test_a_claim_says_how_small_its_experiments_are_in_its_first_row(tmp_path):
     assert "measured_on" not in second
 
 
+def test_a_claim_with_damaged_settings_says_of_its_size_what_it_can(tmp_path):
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(finding())})
+    run = tmp_path / "tiny-00000000"
+    for path in run.rglob("seed-*"):
+        shutil.rmtree(path)
+    edit_json(
+        run / "manifest.json",
+        lambda record: record["arms"]["untied"].update(settings={"model": {"d_model": "wide"}}),
+    )
+    row = claim_tables(claim_results([load_study_records(folder)]))["claims"].rows[0]
+    assert row["answer"] == "not run" and row["measured_on"] == "3 seeds"
+
+
 def test_many_places_of_one_outcome_are_counted(tmp_path):
     counted = finding("lower", "parameters")
     result = result_of(tmp_path, dict.fromkeys((1, 2, 3, 4), BETTER), counted)

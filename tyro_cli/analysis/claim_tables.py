@@ -6,7 +6,7 @@ number of one finding stands for a whole claim.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tyro_cli.analysis.search_tables import every_cell
 from tyro_cli.analysis.studies import StudyRecords
 from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
 from tyro_cli.analysis.verdicts import LEVEL
+from tyro_cli.config.paths import value_at
 
 RULE = (
     "A finding holds where its mean lies on the expected side of zero with a t p, adjusted by Holm "
@@ -145,22 +146,28 @@ def _measured_on(study: StudyRecords) -> str:
     side where a model translates.
     """
     settings = [point.run.manifest.arms[study.manifest.baseline].settings for point in study.points]
-    models = [one["model"] for one in settings]
-    corpora = dict.fromkeys(Path(one["data"]["corpus"]).name for one in settings)
+    corpora = [value_at(one, "data.corpus") for one in settings]
     trained = [
         cell.result.training.tokens
         for point in study.points
         for cell in point.run.cells.values()
         if cell.result is not None
     ]
+    widths = _whole(value_at(one, "model.d_model") for one in settings)
+    layers = _whole(value_at(one, "model.num_layers") for one in settings)
     parts = [
-        ", ".join(corpora),
+        *dict.fromkeys(Path(one).name for one in corpora if isinstance(one, str)),
         *([f"{_span(trained, 'token')} a cell"] if trained else []),
-        f"width {_span([one['d_model'] for one in models])}",
-        _span([one["num_layers"] for one in models], "layer"),
+        *([f"width {_span(widths)}"] if widths else []),
+        *([_span(layers, "layer")] if layers else []),
         _span([len(study.manifest.seeds)], "seed"),
     ]
     return ", ".join(parts)
+
+
+def _whole(values: Iterable[object]) -> list[int]:
+    """Return the whole numbers among settings that were read from a file."""
+    return [one for one in values if isinstance(one, int)]
 
 
 def _span(counts: Sequence[int], noun: str = "") -> str:
