@@ -33,7 +33,7 @@ def start(tmp_path, *overrides: str, device: str = "cpu") -> tuple[Start, list[s
 
 
 @pytest.mark.parametrize(
-    ("asked", "native", "precision"),
+    ("asked", "faster", "precision"),
     [
         ("auto", False, "fp32"),
         ("auto", True, "bf16"),
@@ -42,23 +42,41 @@ def start(tmp_path, *overrides: str, device: str = "cpu") -> tuple[Start, list[s
     ],
 )
 def test_precision_that_costs_nothing_is_taken_in_silence(
-    tmp_path, monkeypatch, asked, native, precision
+    tmp_path, monkeypatch, asked, faster, precision
 ):
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(hardware, "is_faster_in_bfloat16", lambda device: faster)
     ready, said = start(tmp_path, f"training.precision={asked}")
     assert (ready.plan.precision, said) == (precision, [])
 
 
-def test_bf16_that_is_emulated_is_done_with_a_warning_that_tells_the_cost(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: False)
+def test_bf16_that_saves_no_time_is_done_with_a_warning_that_tells_the_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "is_faster_in_bfloat16", lambda device: False)
     seconds = {torch.bfloat16: 0.07, torch.float32: 0.02}
     monkeypatch.setattr(hardware, "_product_seconds", lambda dtype, device: seconds[dtype])
     ready, said = start(tmp_path, "training.precision=bf16")
     assert ready.plan.precision == "bf16"
     assert said == [
-        "warning: this hardware emulates bf16: a matrix product takes 3.5 times as long as in "
-        "fp32, measured just now (training.precision=fp32 avoids that)"
+        "warning: bf16 saves no time on this hardware: a matrix product takes 3.5 times as long "
+        "as in fp32, measured just now (training.precision=fp32 avoids that)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "name", "precision"),
+    [
+        (True, True, "Intel(R) Xeon(R) Processor", "bf16"),
+        (False, True, "Intel(R) Xeon(R) Processor", "fp32"),  # a virtual machine hides AMX
+        (False, True, "AMD EPYC", "bf16"),
+        (False, False, "AMD EPYC", "fp32"),
+    ],
+)
+def test_auto_takes_bf16_on_a_cpu_that_multiplies_it_faster_than_float32(
+    monkeypatch, amx, avx512_bf16, name, precision
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(hardware, "processor_name", lambda: name)
+    assert hardware.resolve_precision("auto", "cpu") == precision
 
 
 def test_the_cost_is_measured():

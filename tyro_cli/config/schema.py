@@ -526,7 +526,7 @@ class TrainingConfig(Section):
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of matrix products; master weights are float32. `auto` takes bf16 where the
-    hardware multiplies it natively."""
+    hardware multiplies it faster than float32."""
 
     deterministic: Truth = True
     """Same bytes from the same start; false gives that promise up for speed, and is recorded."""

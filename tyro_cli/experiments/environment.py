@@ -39,9 +39,11 @@ def describe_environment(command: list[str], device: str) -> dict[str, Any]:
 
 def describe_hardware(device: str) -> dict[str, Any]:
     """Return processor, cores, memory and, if used, the GPU."""
+    from tyro_cli.training.hardware import processor_name
+
     hardware: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": available_cores(),
         "memory_bytes": _memory_bytes(),
     }
@@ -66,16 +68,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue  # an extra that is not installed
     return found
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _memory_bytes() -> int | None:

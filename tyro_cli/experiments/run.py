@@ -155,7 +155,7 @@ def prepare_start(
         check_sacrebleu()
     from tyro_cli.training.hardware import (  # torch: only once the experiment is known to be sound
         bfloat16_cost,
-        multiplies_bfloat16,
+        is_faster_in_bfloat16,
         resolve_device,
         resolve_precision,
     )
@@ -163,9 +163,9 @@ def prepare_start(
     device = resolve_device(device)
     asked = loaded.experiment.training.precision
     precision = resolve_precision(asked, device)
-    if precision == "bf16" and not multiplies_bfloat16(device):
+    if precision == "bf16" and not is_faster_in_bfloat16(device):
         say(
-            "warning: this hardware emulates bf16: a matrix product takes "
+            "warning: bf16 saves no time on this hardware: a matrix product takes "
             f"{bfloat16_cost(device):.1f} times as long as in fp32, measured just now "
             "(training.precision=fp32 avoids that)"
         )

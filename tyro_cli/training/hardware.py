@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,10 +40,37 @@ def multiplies_bfloat16(device: str) -> bool:
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
+def is_faster_in_bfloat16(device: str) -> bool:
+    """Say whether the hardware is known to multiply bfloat16 faster than float32.
+
+    AVX512_BF16 is several times as fast as float32 on AMD, and slower than float32 on an Intel
+    processor whose AMX a virtual machine hides (docs/LOG.md, 2026-11-23 and 2026-12-01). It is
+    decided by name, not by a measurement: the precision is a part of what a cell is, and must not
+    change with the load of a moment.
+    """
+    if device == "cuda":
+        return multiplies_bfloat16(device)
+    cpu: Any = torch.cpu
+    if cpu._is_amx_tile_supported():
+        return True
+    return multiplies_bfloat16(device) and not processor_name().startswith("Intel")
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, such as `AMD EPYC 7B13`."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # no Linux
+    return platform.processor() or platform.machine()
+
+
 def resolve_precision(asked: str, device: str) -> str:
-    """Return `fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it."""
+    """Return `fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it faster."""
     if asked == "auto":
-        return "bf16" if multiplies_bfloat16(device) else "fp32"
+        return "bf16" if is_faster_in_bfloat16(device) else "fp32"
     return asked
 
 
