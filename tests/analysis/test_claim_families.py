@@ -2,10 +2,10 @@
 
 import pytest
 
+from tests.analysis.fake_claims import BETTER, NOISY, claim, finding, only
 from tests.analysis.fake_runs import edit_json, values
 from tests.analysis.fake_searches import TRIALS, add_search, shared_values
 from tests.analysis.fake_studies import make_study
-from tests.analysis.test_claims import BETTER, NOISY, claim, finding, only
 from tyro_cli.analysis.claim_tables import findings_table
 from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.statistics import paired_t_interval, paired_t_test, seeds_needed

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.fake_claims import claim, finding
 from tests.analysis.fake_runs import BYTES_PER_WORD, NATS_PER_WORD, edit_json, make_run
 from tests.analysis.fake_studies import make_study, tables_of
 from tests.analysis.fake_translations import (
@@ -15,7 +16,6 @@ from tests.analysis.fake_translations import (
     quality,
     translate,
 )
-from tests.analysis.test_claims import claim, finding
 from tyro_cli.analysis.bleu import randomisation_test
 from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.records import load_run

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.analysis.fake_claims import claim, finding
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run, values
 from tests.analysis.fake_studies import make_study
-from tests.analysis.test_claims import claim, finding
 from tyro_cli.analysis.verdicts import Verdict
 from tyro_cli.cli.compare import closed_by
 

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.analysis.fake_chains import make_chain_study
+from tests.analysis.fake_claims import BETTER, NOISY, WORSE, claim, finding, published
 from tests.analysis.fake_probes import make_probes
 from tests.analysis.fake_runs import values, write
 from tests.analysis.fake_studies import make_study
-from tests.analysis.test_claims import BETTER, NOISY, WORSE, claim, finding, published
 from tests.reporting.pages import parse
 from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.studies import studies_in
