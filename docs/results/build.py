@@ -10,7 +10,7 @@
 A block is `<!-- records: NAME [PART ...] -->` up to `<!-- end -->`, where NAME is a run or a study
 of the records, a run of a study by its folder's name, or `claims`, all studies of the records that
 make a claim. Each PART is the name of one of its tables, or verdict, provenance, or chart:NAME, a
-picture of its report. No number in those pages is written by hand.
+picture of its report. No number in a block is written by hand.
 
 The program takes a cell whose small records are there as done. So an unfinished study goes on
 elsewhere, on what is kept of it, after `cp -r docs/results/unfinished/. FOLDER`, with the same

@@ -6,7 +6,7 @@ import pytest
 
 from tests.analysis.fake_runs import make_run
 from tests.browser.chromium import find_chromium, running_browser
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 from tyro_cli.reporting.folders import write_report
 
 CHROMIUM = find_chromium()
@@ -57,7 +57,7 @@ def run_page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study_page(tmp_path_factory):
-    return write_report(make_study(tmp_path_factory.mktemp("study")))[0]
+    return write_report(make_grid(tmp_path_factory.mktemp("study")))[0]
 
 
 @pytest.fixture(params=["run", "study"])

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.analysis.fake_runs import NATS_PER_WORD, edit_json, make_run
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_page_of_a_run(wtie, run):
 
 
 def test_a_page_of_a_study_and_one_of_its_runs(wtie, root):
-    folder = make_study(root, factors={"data": [0.5, 1.0]})
+    folder = make_grid(root, factors={"data": [0.5, 1.0]})
     result = wtie("report", folder, root / "point-0", "--json")
     assert result.exit_code == 0
     study, run = json.loads(result.stdout)

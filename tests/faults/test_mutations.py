@@ -111,10 +111,10 @@ def test_a_safeguard_that_is_removed_is_missed(tmp_path, injected, mutation):
     own = f"tests/storage/test_{Path(mutation.file).stem}.py"
     chosen = own if (tmp_path / own).exists() else "tests/storage"
     code, said = run_tests(tmp_path, chosen)
-    if code == 0 and chosen == own:  # what its own tests miss, those of another module may not
+    if code == 0 and chosen == own:  # what its own tests overlook, those of another module may not
         code, said = run_tests(tmp_path, "tests/storage", f"--ignore={own}")
-    assert code in (1, 2), f"nothing misses it:\n{said}"
-    injected("safeguards removed, each missed by a test")
+    assert code in (1, 2), f"nothing notices it:\n{said}"
+    injected("safeguards removed, each noticed by a test")
 
 
 def run_tests(root: Path, *tests: str) -> tuple[int, str]:

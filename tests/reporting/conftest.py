@@ -3,7 +3,7 @@
 import pytest
 
 from tests.analysis.fake_runs import make_run
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 from tyro_cli.reporting.folders import read_report
 
 
@@ -14,7 +14,7 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study_folder(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("study"))
+    return make_grid(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.analysis.fake_chains import DEPTHS, LEVELS, excess, make_chain_study
 from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 from tyro_cli.analysis.records import load_run
 from tyro_cli.analysis.studies import load_study_records
 from tyro_cli.reporting.drawing import draw_png, draw_svg, inline_svg, specification_text
@@ -202,19 +202,19 @@ def test_a_long_name_leaves_room_for_the_level(tmp_path):
 
 
 def test_a_study_with_one_seed_has_no_bands(tmp_path):
-    page = study_page(load_study_records(make_study(tmp_path, seeds=(0,))))
+    page = study_page(load_study_records(make_grid(tmp_path, seeds=(0,))))
     chart = page.charts()[0]
     assert "there is no interval" in chart.caption
     assert "area" not in [layer["mark"]["type"] for layer in chart.narrow["layer"]]
 
 
 def test_points_that_are_not_there_are_named(tmp_path):
-    page = study_page(load_study_records(make_study(tmp_path, missing=1)))
+    page = study_page(load_study_records(make_grid(tmp_path, missing=1)))
     assert "1 of 4 points have no run folder yet: point-3." in page.notices
 
 
 def test_numbers_computed_in_several_ways_are_not_drawn_together(tmp_path):
-    folder = make_study(tmp_path)
+    folder = make_grid(tmp_path)
 
     def other_stride(content):
         for split in content["signatures"].values():
@@ -264,7 +264,7 @@ def test_an_inline_picture_carries_its_tips_and_nothing_of_vega(run_folder):
 
 def test_names_are_data_in_a_specification_and_text_in_a_picture(tmp_path):
     hostile = "</title><script>alert(1)</script> datum['x'] \" ' \\"
-    folder = make_study(tmp_path, factors={hostile: [hostile, "b"]})
+    folder = make_grid(tmp_path, factors={hostile: [hostile, "b"]})
     chart = study_page(load_study_records(folder)).charts()[0]
     svg = draw_svg(chart.narrow)
     assert "<script" not in svg

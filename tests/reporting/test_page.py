@@ -7,7 +7,7 @@ import pytest
 
 from tests.analysis.fake_runs import edit_json, make_run
 from tests.analysis.fake_translations import keep_counts, make_translation_study, translate
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 from tests.reporting.pages import parse
 from tyro_cli.analysis.rendering import code_parts
 from tyro_cli.analysis.studies import SignChange, load_study_records
@@ -54,7 +54,7 @@ def test_a_study_counts_the_changes_of_sign_that_it_cannot_establish():
 
 
 def test_a_study_without_a_pair_says_nothing_of_signs(tmp_path):
-    folder = make_study(tmp_path)
+    folder = make_grid(tmp_path)
     for path in tmp_path.rglob("tied/*/result.json"):
         path.unlink()
     cards = study_page(load_study_records(folder)).cards
@@ -226,7 +226,7 @@ def test_names_and_titles_are_text_wherever_they_stand_in_a_run(tmp_path):
 
 
 def test_names_and_levels_are_text_wherever_they_stand_in_a_study(tmp_path):
-    folder = make_study(tmp_path, name=HOSTILE, factors={HOSTILE: [HOSTILE, "plain"]})
+    folder = make_grid(tmp_path, name=HOSTILE, factors={HOSTILE: [HOSTILE, "plain"]})
     report = read_report(folder)
     assert_harmless(report.html)
     for name, content in report.pictures.items():

@@ -4,7 +4,7 @@ import json
 
 from tests.analysis.fake_runs import edit_json, make_run
 from tests.analysis.fake_searches import DIVERGED, TRIALS, TUNED, add_search, shared_values
-from tests.reporting.fake_studies import make_study
+from tests.reporting.fake_grids import make_grid
 from tests.reporting.pages import parse
 from tyro_cli.analysis.records import load_run
 from tyro_cli.reporting.folders import read_report
@@ -48,7 +48,7 @@ def test_a_run_without_a_search_says_nothing_of_one(run_report):
 
 
 def test_a_study_shows_each_arms_best_at_every_point(tmp_path):
-    study = make_study(tmp_path)
+    study = make_grid(tmp_path)
     for folder in tmp_path.glob("*/resolved.yaml"):
         add_search(folder.parent, tuned=TUNED)
     text = parse(read_report(study).html).all("main")[0].text()

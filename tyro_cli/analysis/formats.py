@@ -100,7 +100,7 @@ class InitialParameter(Record):
 
 
 class Pairing(Record):
-    """What proves that two cells are a pair (DESIGN, section 7)."""
+    """What proves that two cells are a pair; `analysis/pairs.py` compares them."""
 
     initial_parameters: dict[str, InitialParameter] = Field(min_length=1)
     batches: list[Annotated[tuple[Count, Hash], Field(strict=False)]]

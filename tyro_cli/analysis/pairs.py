@@ -1,4 +1,4 @@
-"""The proof that two cells are a pair: they differ in nothing but their arm (DESIGN, section 7).
+"""The proof that two cells are a pair: they differ in nothing but their arm (docs/STATISTICS.md).
 
 Invariant: only what the two records say is compared, and everything they say about their start and
 their data is: fingerprint, consumed batches, and every initial parameter both models have. A pair

@@ -1,4 +1,4 @@
-"""The verdict: what a contrast allows one to say, in words (DESIGN, section 10).
+"""The verdict: what a contrast allows one to say, in words (docs/STATISTICS.md).
 
 Invariant: the 95 % interval and the 90 % equivalence interval over seeds decide; in a study the p
 values adjusted within the family must agree, and no other p value decides anything. A verdict is

@@ -44,7 +44,7 @@ SECTIONS_OF_AN_ARM = ("data", "model", "training", "evaluation")
 # The built-in corpus that `data.synthetic` describes.
 SYNTHETIC = "synthetic"
 
-# What else lies in a run folder beside the arms (DESIGN 11): an arm of that name would collide.
+# What else lies in a run folder beside the arms: an arm of that name would collide.
 RESERVED_ARM_NAMES = frozenset(
     {
         "tables",
@@ -351,7 +351,7 @@ class ModelConfig(Section):
     def resolved_embedding_std(self) -> float:
         """The initial standard deviation of embedding and head, with its default.
 
-        A tied model gives the token just read a logit of up to `std * d_model` (DESIGN 6).
+        A tied model gives the token just read a logit of up to `std * d_model`.
         """
         if self.embedding_std is not None:
             return self.embedding_std

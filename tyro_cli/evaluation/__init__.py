@@ -1,1 +1,1 @@
-"""Perplexity sweeps and generation."""
+"""What trained models are measured by: perplexity sweeps, generation, translation, probes."""

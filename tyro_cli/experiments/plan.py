@@ -35,7 +35,7 @@ SHARED_BY_PAIRS = (
     ("training", ("precision", "deterministic", "compile"), "compute otherwise"),
     ("model", ("embedding_std",), "start from other values"),
 )
-"""Section, keys and reason: what no two arms of an experiment may have different (DESIGN 7)."""
+"""Section, keys and reason: what no two arms of an experiment may have different."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Layers, the language model, tying, initialisation and the head loss."""
+"""Layers, the language and the translation model, tying, initialisation and the head loss."""

@@ -1,4 +1,4 @@
-"""A small hand-made study of fake runs, and the study's own folder beside them."""
+"""A grid of fake runs with several factors, as a study: what charts and pages are drawn of."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ SHIFTS = {(61, 0.5): 0.30, (122, 0.5): 0.20, (61, 1.0): 0.10, (122, 1.0): 0.0}
 """How much worse than the plain fake run each point is, in nats per word, in both arms."""
 
 
-def make_study(
+def make_grid(
     root: Path,
     *,
     factors: Mapping[str, list[Any]] = LEVELS,
