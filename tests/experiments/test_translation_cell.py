@@ -183,7 +183,11 @@ def test_a_cell_gone_on_with_is_the_one_that_was_never_stopped(
 
         with pytest.raises(Interrupted):
             train(tmp_path / "parts", data, chosen, poll, report)
+    torn = tmp_path / "parts" / "arm" / "seed-0" / "translations" / ".valid.txt.tmp-0123abcd"
+    torn.parent.mkdir()
+    torn.write_text("half")  # as a kill within its writing leaves it
     train(tmp_path / "parts", data, chosen)
+    assert not torn.exists()
     whole, parts = (
         {
             name: digest

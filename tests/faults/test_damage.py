@@ -200,6 +200,7 @@ def test_the_best_checkpoint_is_looked_at_too(cells, injected, tmp_path, damage)
     told: list[str] = []
     cells.run.train(TIED, copy.folder, report=lambda event: told.append(event.get("text", "")))
     assert any("is lost" in text for text in told)
+    assert list((copy.folder / "checkpoints").glob("last-*.corrupt*"))  # no later start takes it
     whole = cells.run.train(TIED, tmp_path / "whole")
     files = {k: v for k, v in stable_digests(copy.folder).items() if ".corrupt" not in k}
     assert files == stable_digests(whole)

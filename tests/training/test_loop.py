@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tests.folders import digests
-from tyro_cli.errors import Diverged, Interrupted, RunFolderError
+from tyro_cli.errors import DamagedRecord, Diverged, Interrupted, RunFolderError
 from tyro_cli.storage.checkpoints import list_checkpoints
+from tyro_cli.storage.manifests import write_manifest
 from tyro_cli.storage.records import read_records
 from tyro_cli.training.loop import Trainer
 
@@ -57,11 +58,12 @@ def test_a_cell_killed_at_a_checkpoint_ends_with_the_same_bytes(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         Trainer(context).run()
     assert [s for s, _ in list_checkpoints(context.folder / "checkpoints", "last")] == [4]
-    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "best-00000004")  # not needed to go on
+    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "best-00000004")  # so it begins anew
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"kind":"train","step":5,"loss_nats":9}\n{"kind":"tra')
     Trainer(tiny.context(tmp_path / "killed")).run()
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    files = {k: v for k, v in digests(tmp_path / "killed").items() if ".corrupt" not in k}
+    assert files == digests(tmp_path / "whole")
 
 
 def test_a_finished_cell_keeps_best_and_last_without_optimizer_state(tmp_path: Path) -> None:
@@ -169,6 +171,34 @@ def test_a_checkpoint_of_another_cell_or_other_numerics_is_refused(tmp_path: Pat
     trainer.run()
     progress = trainer.progress
     assert progress.step == 12 and len(progress.numeric_drift) == 1
+
+
+def test_the_proof_of_the_start_is_that_of_the_weights_that_were_trained(tmp_path: Path) -> None:
+    context = tiny.context(tmp_path)
+    object.__setattr__(context, "poll", _after(6))
+    begun = Trainer(context)
+    with pytest.raises(Interrupted):
+        begun.run()
+    resumed = Trainer(tiny.context(tmp_path))
+    resumed.initial_parameters = {  # as a machine would draw them whose arithmetic is another one
+        name: digest | {"sha256": "0" * 64} for name, digest in begun.initial_parameters.items()
+    }
+    resumed.run()
+    assert resumed.initial_parameters == begun.initial_parameters
+
+
+def test_a_checkpoint_whose_start_has_other_tensors_is_damaged(tmp_path: Path) -> None:
+    context = tiny.context(tmp_path)
+    object.__setattr__(context, "poll", _after(6))
+    with pytest.raises(Interrupted):
+        Trainer(context).run()
+    for _, path in list_checkpoints(tmp_path / "checkpoints", "last"):
+        state = json.loads((path / "state.json").read_text())
+        state["initial_parameters"].popitem()
+        (path / "state.json").write_text(json.dumps(state))
+        write_manifest(path)
+    with pytest.raises(DamagedRecord, match="initial_parameters"):
+        Trainer(tiny.context(tmp_path)).run()
 
 
 def _after(polls: int) -> Any:

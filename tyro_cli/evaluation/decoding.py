@@ -152,9 +152,11 @@ def _candidates(log_probabilities_RV: Tensor, totals_BK: Tensor) -> tuple[Tensor
 
 def _largest(scores_RN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return values and places of the largest scores of each row; of equal ones the first ones."""
-    values, places = scores_RN.topk(count)
-    # `topk` takes any of equal scores where there are more of them than places.
-    unclear_R = (scores_RN >= values[:, -1:]).sum(dim=1) > count
+    # `topk` takes any of equal scores where there are more of them than places; one more place
+    # shows where that is so.
+    values, places = scores_RN.topk(min(count + 1, scores_RN.shape[1]))
+    unclear_R = (values[:, count - 1 : count] == values[:, count:]).any(dim=1)
+    values, places = values[:, :count], places[:, :count]
     if unclear_R.any():
         ordered = scores_RN[unclear_R].sort(descending=True, stable=True)
         values[unclear_R] = ordered.values[:, :count]

@@ -140,9 +140,9 @@ def _processes(spec: CellSpec, poll: Callable[[], None]) -> Iterator[Processes]:
 
 def _clear(folder: Path) -> None:
     """Remove what a crash left unfinished in a cell, or a loss of power brought back."""
-    remove_leftovers(folder)
-    if (folder / "checkpoints").is_dir():
-        remove_leftovers(folder / "checkpoints")
+    for place in (folder, folder / "checkpoints", folder / "translations"):
+        if place.is_dir():
+            remove_leftovers(place)
 
 
 def _finish(folder: Path, result: dict[str, Any]) -> None:

@@ -107,11 +107,18 @@ def newest_verified(
             verify_manifest(path)
         except DamagedFolder as damage:
             on_damage(path, damage.message)
-            with suppress(OSError):
-                os.rename(path, _quarantine_path(path))
+            set_aside(path)
         else:
             return step, path
     return None
+
+
+def set_aside(path: Path) -> None:
+    """Rename a checkpoint to `NAME.corrupt`, numbered where that is taken, if it can be renamed."""
+    first = path.with_name(f"{path.name}.corrupt")
+    aside = numbered_sibling(path, ".corrupt") if os.path.lexists(first) else first
+    with suppress(OSError):
+        os.rename(path, aside)
 
 
 def prune(folder: Path, kind: Kind, keep_steps: Collection[int]) -> None:
@@ -136,8 +143,3 @@ def prune(folder: Path, kind: Kind, keep_steps: Collection[int]) -> None:
         raise DamagedFolder(damage.message, remedy) from damage
     for path in others:
         remove_whole(path)
-
-
-def _quarantine_path(path: Path) -> Path:
-    first = path.with_name(f"{path.name}.corrupt")
-    return numbered_sibling(path, ".corrupt") if os.path.lexists(first) else first

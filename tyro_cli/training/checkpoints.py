@@ -21,7 +21,15 @@ from torch import Tensor
 
 from tyro_cli.errors import BrokenArm, DamagedRecord, RunFolderError
 from tyro_cli.models.tying import tie_metadata, verify_tie
-from tyro_cli.storage.checkpoints import MODEL, OPTIMIZER, STATE, Kind, newest_verified, save
+from tyro_cli.storage.checkpoints import (
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Kind,
+    newest_verified,
+    save,
+    set_aside,
+)
 from tyro_cli.storage.files import read_json, write_json
 from tyro_cli.storage.tensors import read_tensor_header
 from tyro_cli.training.optimizer import AdamW, optimizer_tensors, restore_optimizer
@@ -52,6 +60,11 @@ class _ProgressState(_Part):
     finished: bool
 
 
+class _Digest(_Part):
+    shape: list[Count]
+    sha256: Hash
+
+
 class _State(_Part):
     format: Literal[1]
     step: Count
@@ -61,6 +74,7 @@ class _State(_Part):
     fingerprint: dict[str, Any]
     numeric_drift: list[dict[str, Any]]
     progress: _ProgressState
+    initial_parameters: dict[str, _Digest] | None = None  # not in what was written without it
 
 
 def save_checkpoint(
@@ -198,8 +212,8 @@ def resume(
 ) -> dict[str, Any] | None:
     """Restore the newest verified `last` checkpoint; None where training must begin anew.
 
-    A damaged one is quarantined and the one before it is taken, with a warning. One whose best
-    checkpoint is lost is passed over: only training it anew can give the primary result.
+    A damaged one is quarantined and the one before it is taken, with a warning. So is one whose
+    best checkpoint is lost: only training it anew can give the primary result.
 
     Raises:
         RunFolderError: If it belongs to another cell, or was written under another numeric
@@ -216,8 +230,9 @@ def resume(
         best_step = state["progress"]["best_step"]
         if not best_step or verified_best(folder, best_step, cell_id, warn) is not None:
             break
-        warn(f"{path.name} is passed over: the best checkpoint, of step {best_step}, is lost")
-        at_most_step = step - 1
+        warn(f"{path.name} is set aside: its best checkpoint, of step {best_step}, is lost")
+        set_aside(path)
+        at_most_step = step - 1  # it may not have been possible
     saved = ONE_PROCESS | state["fingerprint"]
     current_fingerprint = ONE_PROCESS | current_fingerprint
     if saved != current_fingerprint:
@@ -236,6 +251,9 @@ def resume(
         warn(f"going on under other numerics: {changed}")
         state["numeric_drift"] = [*state["numeric_drift"], {"step": step, "changed": changed}]
     load_model(path, model)
+    digests = state.get("initial_parameters")
+    if digests is not None and set(digests) != {name for name, _ in model.named_parameters()}:
+        raise DamagedRecord(f"{path / STATE}: initial_parameters: not the model's tensors", REMEDY)
     if not state["progress"]["finished"]:
         moments = _read_tensors(path / OPTIMIZER)
         try:

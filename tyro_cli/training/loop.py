@@ -170,6 +170,8 @@ class Trainer:
         if state is not None:
             self.progress = Progress(**state["progress"])
             self.progress.numeric_drift = state["numeric_drift"]
+            # Drawn anew they may differ, where training goes on under other numerics.
+            self.initial_parameters = state.get("initial_parameters") or self.initial_parameters
             self._find_anchors()
         if self.writes:
             self._tidy()
@@ -393,6 +395,7 @@ class Trainer:
             "fingerprint": self.fingerprint,
             "numeric_drift": drift,
             "progress": progress,
+            "initial_parameters": self.initial_parameters,
         }
 
     def _check_initial_loss(self) -> None:

@@ -38,6 +38,8 @@ UNTIED_NAMES: dict[Role, str] = {
 }
 """The parameter that has a role for itself in an untied model."""
 
+SLICE_ROWS = 4096
+
 COSINES: dict[tuple[Role, Role], str] = {
     ("input", "output"): "cosine",
     ("input", "source"): "input_source_cosine",
@@ -121,8 +123,15 @@ def role_record(
     loss_nats, gradients = role_gradients(model, batch, roles)
     by_band: dict[tuple[Role, Role], np.ndarray] = {}
     for (role, first), (other, second) in combinations_with_replacement(gradients.items(), 2):
-        products = (first.double() * second.double()).sum(dim=1).cpu().numpy()
-        by_band[role, other] = np.bincount(bands_V, products, minlength=NUM_BANDS + 1)
+        products_V = np.concatenate(
+            [  # in slices: whole matrices of float64 would take more memory than the gradients
+                (one.double() * another.double()).sum(dim=1).cpu().numpy()
+                for one, another in zip(
+                    first.split(SLICE_ROWS), second.split(SLICE_ROWS), strict=True
+                )
+            ]
+        )
+        by_band[role, other] = np.bincount(bands_V, products_V, minlength=NUM_BANDS + 1)
     bands = [
         _norms_and_cosines({pair: values[band] for pair, values in by_band.items()})
         for band in range(NUM_BANDS + 1)

@@ -11,7 +11,7 @@ import math
 import secrets
 import select
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,18 @@ class RayLauncher:
         write_json(path, {"folder": str(named)})
         return named
 
+    def _keep(self, spec: CellSpec, records: Mapping[str, bytes]) -> None:
+        """Write what a cell has recorded into its folder here."""
+        if not records:
+            return  # of a lost worker: an orphan of it may own the folder still
+        folder = Path(spec.folder)
+        with owned(folder, f"cell {spec.name}"):
+            for name in RECORDS:
+                data = records.get(name)
+                path = folder / name
+                if data is not None and not (path.exists() and path.read_bytes() == data):
+                    write_bytes(path, data)
+
     def _settle(
         self, task: Any, spec: CellSpec, observe: Callable[[Event], None]
     ) -> CellFailure | None:
@@ -264,13 +276,7 @@ class RayLauncher:
         ) as error:
             why = f"its worker was lost {1 + MAX_RETRIES} times: {first_line(error)}"
             outcome = {"failure": (why, again, 1), "records": {}}
-        folder = Path(spec.folder)
-        with owned(folder, f"cell {spec.name}"):
-            for name in RECORDS:
-                data = outcome["records"].get(name)
-                path = folder / name
-                if data is not None and not (path.exists() and path.read_bytes() == data):
-                    write_bytes(path, data)
+        self._keep(spec, outcome["records"])
         if outcome["failure"] is None:
             if "result.json" in outcome["records"]:
                 observe({"kind": "done", "cell": spec.name})
