@@ -17,11 +17,12 @@ elsewhere, on what is kept of it, after `cp -r docs/results/unfinished/. FOLDER`
 command and `--out FOLDER`. No page shows it before it is complete and was added.
 """
 
+import json
 import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,7 @@ from tyro_cli.reporting.drawing import draw_png, draw_svg
 from tyro_cli.reporting.run_page import run_page
 from tyro_cli.reporting.study_page import study_page
 from tyro_cli.storage.files import read_json, write_json
+from tyro_cli.storage.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -66,6 +68,8 @@ SMALL = (
     "performance.json",
     "documents.npz",
 )
+METRICS = "metrics.jsonl"
+"""Of which the evaluations are copied: the curve on valid."""
 SIGNED: dict[str, tuple[Split, str]] = {
     "nats_per_word": ("test", "nats_per_word"),
     "nats_per_token": ("test", "nats_per_token"),
@@ -87,7 +91,7 @@ class Published:
         name: Its folder of records.
         tables: By name.
         sentences: Every verdict, with where it holds.
-        page: Its report, for the charts.
+        page: Makes its report, for the charts; a run whose cells are not trained has none.
         folder: With the manifest of the command that made it.
         runs: Every run it consists of.
     """
@@ -95,7 +99,7 @@ class Published:
     name: str
     tables: Mapping[str, Table]
     sentences: tuple[str, ...]
-    page: Page
+    page: Callable[[], Page]
     folder: Path
     runs: tuple[RunRecords, ...]
 
@@ -118,7 +122,7 @@ def published(name: str) -> Published:
     tables = all_tables(run)
     if (run.folder / "probes.json").is_file():
         tables |= probe_tables(load_probes(run.folder))
-    return Published(name, tables, sentences, run_page(run), run.folder, (run,))
+    return Published(name, tables, sentences, lambda: run_page(run), run.folder, (run,))
 
 
 def _study(name: str) -> Published:
@@ -135,7 +139,7 @@ def _study(name: str) -> Published:
     runs = tuple(point.run for point in study.points)
     performance = study_performance_table(study)
     tables = study_tables(study, contrasts) | {performance.name: performance}
-    return Published(name, tables, sentences, study_page(study), study.folder, runs)
+    return Published(name, tables, sentences, lambda: study_page(study), study.folder, runs)
 
 
 def _claims() -> Published:
@@ -148,9 +152,10 @@ def _claims() -> Published:
             *_what_would_tell(one),
         )
     )
-    page = claims_page(claims, RECORDS.name)
     tables = claim_tables(claims) | {"hours": hours_table(claims)}
-    return Published(CLAIMS, tables, sentences, page, STUDIES, ())
+    return Published(
+        CLAIMS, tables, sentences, lambda: claims_page(claims, RECORDS.name), STUDIES, ()
+    )
 
 
 def _what_would_tell(claim: ClaimResult) -> list[str]:
@@ -278,7 +283,7 @@ def _distinct(texts: Iterator[str]) -> list[str]:
 
 def chart(what: Published, name: str, *, draw: bool) -> str:
     """Return the line that shows a chart, and draw its picture."""
-    charts = {one.name: one for one in what.page.charts()}
+    charts = {one.name: one for one in what.page().charts()}
     if name not in charts:
         raise SystemExit(f"{what.name} has no chart {name!r}: one of {', '.join(charts)}")
     found, picture = charts[name], PLOTS / f"{what.name}-{name}.png"
@@ -353,6 +358,11 @@ def _copy(folder: Path, target: Path) -> Path:
                 copy.write_text(text.replace(f"{ROOT.parent}/", "../"), encoding="utf-8")
             if path.name == "manifest.json":
                 _forget_where(copy)
+    for curve in [one / METRICS for one in finished if (one / METRICS).is_file()]:
+        evaluations = [one for one in read_records(curve) if one["kind"] == "evaluation"]
+        lines = [json.dumps(one, sort_keys=True, separators=(",", ":")) for one in evaluations]
+        copy = target / curve.relative_to(folder)
+        copy.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return target
 
 
