@@ -322,7 +322,9 @@ def add(folder: Path) -> None:
     copied = []
     for path in _folders(folder):
         name = path.name if is_study(folder) else load_run(folder).manifest.name
-        copied.append(_copy(path, (STUDIES if is_study(folder) else RECORDS) / name))
+        target = (STUDIES if is_study(folder) else RECORDS) / name
+        shutil.rmtree(target, ignore_errors=True)  # cells of an earlier run of that name
+        copied.append(_copy(path, target))
         if (UNFINISHED / path.name).is_dir():
             shutil.rmtree(UNFINISHED / path.name)
     _say(copied)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.analysis.fake_claims import BETTER, NOISY, claim, finding, only
 from tests.analysis.fake_runs import edit_json, values
-from tests.analysis.fake_searches import TRIALS, add_search, shared_values
+from tests.analysis.fake_searches import DIVERGED, TRIALS, add_search, shared_values
 from tests.analysis.fake_studies import make_study
 from tyro_cli.analysis.claim_tables import findings_table
 from tyro_cli.analysis.claims import claim_results
@@ -40,6 +40,27 @@ def test_findings_that_read_the_same_cells_are_one_to_holm(tmp_path):
     assert result.word == "supported"
     (note,) = [one for one in findings_table(result).notes if "the same cells" in one]
     assert note.startswith("test nats per word, tied - untied, each at its best rate, vocabulary ")
+
+
+def test_findings_with_other_margins_are_one_to_the_t_test(tmp_path):
+    findings = (finding(margin=0.01), finding(margin=0.5))
+    folder = make_study(tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(*findings)})
+    first, second = only(claim_results([load_study_records(folder)])).findings
+    assert first.p_holm == second.p_holm == pytest.approx(paired_t_test(first.differences))
+    assert first.equivalence_p_holm != second.equivalence_p_holm
+
+
+def test_a_search_whose_trials_all_diverged_withholds_the_finding(tmp_path):
+    trials = {key: DIVERGED if key[0] == "tied" else nats for key, nats in TRIALS.items()}
+    shared, each_best = result_with_search(tmp_path, trials).findings
+    assert shared.outcome == "holds"
+    assert (each_best.outcome, each_best.reason) == ("withheld", "every trial of tied diverged")
+
+
+def test_a_search_that_is_not_over_is_not_run(tmp_path):
+    trials = TRIALS | {("tied", 0.001): None}
+    each_best = result_with_search(tmp_path, trials).findings[1]
+    assert each_best.outcome == "not run" and "1 of 3 trials of tied" in each_best.reason
 
 
 def test_findings_at_other_settings_are_two_to_holm(tmp_path):
@@ -107,11 +128,15 @@ def test_half_of_a_claim_decides_nothing(tmp_path):
         (tmp_path / name).mkdir()
         changes = {"claim": claim(finding(), parts=2)}
         folders.append(make_study(tmp_path / name, {(512,): values(BETTER)}, changes=changes))
+    edit_json(folders[1] / "manifest.json", lambda record: record.update(name="other sizes"))
     studies = [load_study_records(folder) for folder in folders]
     half = only(claim_results(studies[:1]))
     assert half.word == "not run"
     assert only(half.findings).outcome == "holds"
-    said = "Claim 3 is decided by 2 studies together; 1 is here."
+    said = (
+        "Claim 3 is decided by 2 studies together; 1 is here, and the p values are adjusted for "
+        "its findings alone."
+    )
     assert said in findings_table(half).notes
     assert said in claims_page([half], "runs").notices
     whole = only(claim_results(studies))

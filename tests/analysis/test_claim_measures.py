@@ -1,5 +1,7 @@
 """What a finding reads: scores, counts, gaps, agreement of matrices, and changes along a factor."""
 
+import re
+
 import pytest
 
 from tests.analysis.fake_claims import AGREES, BETTER, WORSE, claim, finding, only, result_of
@@ -22,6 +24,7 @@ from tyro_cli.analysis.claims import claim_results
 from tyro_cli.analysis.probes import Agreements, ProbeRecord
 from tyro_cli.analysis.statistics import paired_t_test
 from tyro_cli.analysis.studies import load_study_records
+from tyro_cli.errors import RunFolderError
 
 
 def test_a_change_along_a_factor_is_taken_seed_by_seed(tmp_path):
@@ -34,6 +37,58 @@ def test_a_change_along_a_factor_is_taken_seed_by_seed(tmp_path):
         [there - here for here, there in zip(BETTER, WORSE, strict=True)]
     )
     assert result.word == "supported"
+
+
+def retokenize(tokenizer):
+    """Return an edit after which a cell's tokens are those of another tokenizer."""
+
+    def edit(record):
+        for of_split in record["signatures"].values():
+            for metric, line in of_split.items():
+                of_split[metric] = re.sub(r"tok:[^|]+", f"tok:{tokenizer}", line)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("measure", "tokenizers", "outcome"),
+    [
+        ("nats_per_word", ("bpe-512-aaaaaa", "bpe-1024-bbbbbb"), "holds"),
+        ("nats_per_token", ("bpe-512-aaaaaa", "bpe-512-aaaaaa"), "holds"),
+        ("nats_per_token", ("word-64-aaaaaa", "word-64-bbbbbb"), "holds"),  # a token is a word
+        ("nats_per_token", ("bpe-512-aaaaaa", "bpe-1024-bbbbbb"), "withheld"),
+        ("last_gap_nats", ("bpe-512-aaaaaa", "bpe-1024-bbbbbb"), "withheld"),
+    ],
+)
+def test_a_change_is_withheld_where_a_token_is_another_one(tmp_path, measure, tokenizers, outcome):
+    change = finding("higher", measure, at={"vocabulary": 1024}, minus={"vocabulary": 512})
+    edits = dict(zip([(512,), (1024,)], map(retokenize, tokenizers), strict=True))
+    points = {512: BETTER, 1024: WORSE}
+    one = only(result_of(tmp_path, points, change, edits=edits).findings)
+    assert one.outcome == outcome
+    said = f"{measure} has another unit at each level: tok:bpe-1024-bbbbbb, tok:bpe-512-aaaaaa"
+    assert one.reason == (said if outcome == "withheld" else "")
+
+
+def test_bleu_of_two_signatures_decides_nothing(tmp_path):
+    folder = make_translation_study(
+        tmp_path, claim=claim(finding("higher", "bleu", at={"disjoint": 1}, minus={"disjoint": 0}))
+    )
+
+    def outcome():
+        return only(only(claim_results([load_study_records(folder)])).findings).outcome
+
+    def search_narrowly(record):
+        record["quality"]["test"]["signatures"]["bleu"] = "nrefs:1|case:mixed|tok:13a|beam:1"
+
+    assert outcome() != "withheld"
+    for path in (tmp_path / "tiny-00000001").rglob("untied/*/result.json"):
+        edit_json(path, search_narrowly)
+    with pytest.raises(RunFolderError, match="test bleu"):
+        outcome()
+    for path in (tmp_path / "tiny-00000001").rglob("tied/*/result.json"):
+        edit_json(path, search_narrowly)
+    assert outcome() == "withheld"
 
 
 def test_what_is_counted_needs_no_interval_and_is_in_no_family(tmp_path):

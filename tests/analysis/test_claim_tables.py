@@ -71,6 +71,15 @@ def test_no_number_of_one_finding_stands_for_the_claim(tmp_path):
     assert "lowest and highest mean" in table.notes[1]
 
 
+def test_findings_of_two_sides_are_not_alike(tmp_path):
+    findings = (
+        finding("lower", at={"vocabulary": 512}),
+        finding("higher", at={"vocabulary": 1024}),
+    )
+    result = result_of(tmp_path, {512: BETTER, 1024: WORSE}, *findings)
+    assert [one.outcome for one in alike(result)] == ["1 of 2 holds", "1 of 2 holds"]
+
+
 def test_a_claim_says_how_small_its_experiments_are_in_its_first_row(tmp_path):
     folder = make_study(
         tmp_path,
@@ -164,7 +173,10 @@ def test_counts_of_several_studies_have_a_table_each(tmp_path):
             make_study(
                 tmp_path / name,
                 {(512,): values(BETTER)},
-                changes={"claim": claim(finding(), counted=[counted | {"saving": saving}])},
+                changes={
+                    "name": name,
+                    "claim": claim(finding(), counted=[counted | {"saving": saving}]),
+                },
             )
         )
     tables = claim_tables(claim_results([load_study_records(one) for one in folders]))

@@ -151,8 +151,16 @@ def test_each_best_without_a_search_is_not_run(tmp_path):
 
 def test_an_open_finding_says_what_would_settle_it(tmp_path):
     plan = only(result_of(tmp_path, {512: NOISY}, finding()).findings).plan
-    assert plan.sentence.startswith("to bring the half-width (0.0625) to 0.0100 would take ")
+    # Its side shows at 0.0067, the mean; that it counts as none only at 0.0033, below the margin.
+    assert plan.sentence.startswith("to bring the half-width (0.0625) to 0.0067 would take ")
     assert plan.hours is not None and plan.hours > 0
+
+
+def test_a_mean_near_zero_is_settled_by_its_equivalence(tmp_path):
+    near = [-0.02, 0.021, 0.0005]
+    one = only(result_of(tmp_path, {512: near}, finding()).findings)
+    within = one.margin - one.mean
+    assert f"of the 90 % interval) to {within:.4f} would take " in one.plan.sentence
 
 
 def test_the_side_of_a_difference_beyond_its_margin_is_what_would_settle_it(tmp_path):
@@ -199,7 +207,7 @@ def test_studies_of_one_number_decide_together(tmp_path):
             make_study(
                 tmp_path / name,
                 {(512,): values(differences)},
-                changes={"claim": claim(finding())},
+                changes={"name": name, "claim": claim(finding())},
             )
         )
     result = only(claim_results([load_study_records(folder) for folder in folders]))
@@ -207,6 +215,17 @@ def test_studies_of_one_number_decide_together(tmp_path):
     edit_json(folders[1] / "manifest.json", lambda one: one["claim"].update(sentence="No."))
     with pytest.raises(RunFolderError, match="puts claim 3 in other words"):
         claim_results([load_study_records(folder) for folder in folders])
+
+
+def test_one_study_twice_is_not_both_halves_of_a_claim(tmp_path):
+    changes = {"claim": claim(finding(), parts=2)}
+    for name in ("whole", "tried with smoke"):
+        (tmp_path / name).mkdir()
+        make_study(tmp_path / name, {(512,): values(BETTER)}, changes=changes)
+    studies = [load_study_records(path.parent) for path in tmp_path.glob("*/sizes-*/study.yaml")]
+    with pytest.raises(RunFolderError, match="are both the study sizes") as caught:
+        claim_results(studies)
+    assert "move one of the two" in caught.value.remedy
 
 
 def test_studies_without_a_claim_are_left_out(tmp_path):
@@ -222,7 +241,23 @@ def test_a_claim_about_an_arm_that_is_not_there_is_damaged(tmp_path):
         load_study_records(folder)
 
 
-def test_the_words():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measure": "entropy"}, "measure"),
+        ({"at": {"vocabulary": 99}}, "names a point that the study has not"),
+        ({"at": {"vocabulary": 512}, "minus": {"vocabulary": 99}}, "a point that the study has no"),
+    ],
+)
+def test_a_finding_that_cannot_be_read_is_damaged(tmp_path, changes, message):
+    folder = make_study(
+        tmp_path, {(512,): values(BETTER)}, changes={"claim": claim(finding(**changes))}
+    )
+    with pytest.raises(DamagedRecord, match=message):
+        load_study_records(folder)
+
+
+def test_outcomes_come_to_one_word():
     assert word_of(["holds", "open"], "x") == "cannot tell"
     assert word_of(["fails", "open"], "x") == "cannot tell"
     assert word_of(["holds", "fails", "open"], "x") == "mixed: depends on x"

@@ -66,6 +66,16 @@ TWICE = """\
         ("arm: tied\n      baseline: untied", SWAPPED, "untied ties less than its baseline tied"),
         ("    - name: less", TWICE, "findings[1]: asks what findings[0] asks"),
         ("number: 2", "number: 0", "claim.number"),
+        (
+            "claim:",
+            "exclude: [{vocabulary: 1024}]\nclaim:",
+            "claim.findings[0].at: names no point that is left: `exclude` takes them out",
+        ),
+        (
+            "claim:",
+            "exclude: [{vocabulary: 512}]\nclaim:",
+            "claim.findings[0].minus: names a point that `exclude` takes out",
+        ),
         ("expected: lower", "expected: lower\n      margin: 0", "claim.findings[0].margin"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_card_says_what_is_missing_and_what_would_settle_it(tmp_path):
     make_claims(tmp_path, finding(), finding(rates="each-best"))
     (card,) = claims_page(claim_results(studies_in(tmp_path)), "runs").cards
     assert card.sentence == (
-        "3 of 6 not run: no best rate of untied is known yet. "
+        "3 of 6 not run: no search was made for the best rate of untied. "
         "Measured on kjv, 3,840 tokens a cell, width 16, 1 layer, 3 seeds."
     )
     ((name, text),) = [one for one in card.points if "2048" in one[0]]

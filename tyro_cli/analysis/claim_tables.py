@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
+from tyro_cli.analysis.claims import ClaimResult, FindingResult
 from tyro_cli.analysis.columns import CellValue, Column, Row, Table
+from tyro_cli.analysis.findings import COUNTED
 from tyro_cli.analysis.search_tables import every_cell
 from tyro_cli.analysis.studies import StudyRecords
 from tyro_cli.analysis.study_formats import CountedModel, PublishedModel
@@ -20,9 +21,10 @@ from tyro_cli.config.paths import value_at
 
 RULE = (
     "A finding holds where its mean lies on the expected side of zero with a t p, adjusted by Holm "
-    "within the claim, of at most .05. It fails where it lies on the other side so (opposite), or "
-    "where it is shown to be within its margin (no effect). All hold: supported; all fail: "
-    "refuted; some of each: mixed; anything else: cannot tell. Counted measures need no interval."
+    "within the claim, of at most .05. Else it fails where it lies on the other side so "
+    "(opposite), or where it is shown to be within its margin (no effect). All hold: supported; "
+    "all fail: refuted; some of each: mixed; anything else: cannot tell. Counted measures need no "
+    "interval."
 )
 MOST_PLACES = 3
 """So many places of one outcome are named in the table of all claims; more are counted."""
@@ -68,10 +70,11 @@ class Alike:
 
 
 def alike(one: ClaimResult) -> tuple[Alike, ...]:
-    """Return the findings of a claim by measure and outcome, as these come up first."""
-    groups: dict[tuple[str, str], list[FindingResult]] = {}
+    """Return the findings of a claim by measure, side and outcome, as these come up first."""
+    groups: dict[tuple[str, str, str], list[FindingResult]] = {}
     for finding in one.findings:
-        key = measure_in_words(finding), outcome_in_words(finding)
+        side = finding.finding.expected
+        key = measure_in_words(finding), side, outcome_in_words(finding)
         groups.setdefault(key, []).append(finding)
     return tuple(Alike(tuple(group), len(one.findings)) for group in groups.values())
 
@@ -239,7 +242,10 @@ def findings_table(one: ClaimResult, *, with_plans: bool = True) -> Table:
 def notices_of(one: ClaimResult) -> list[str]:
     """Say what is not there yet, was planned when results were known, or saw other numerics."""
     there, parts = len(one.studies), one.claim.parts
-    absent = [f"Claim {one.claim.number} is decided by {parts} studies together; {there} is here."]
+    absent = [
+        f"Claim {one.claim.number} is decided by {parts} studies together; {there} is here, and "
+        "the p values are adjusted for its findings alone."
+    ]
     told = [(finding.study, text) for finding in one.findings for text in finding.notices]
     return [
         *(absent if there < parts else []),

@@ -5,11 +5,13 @@ and its claim names arms that it has. What the runs of its points hold is left t
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tyro_cli.analysis.formats import Count, Record, Size
+from tyro_cli.config.claims import Measure
 
 WHOLE_STUDY = "all"
 """The family of a study whose contrasts are all tested as one."""
@@ -17,6 +19,11 @@ WHOLE_STUDY = "all"
 
 MARGIN_OF_STUDY = "nats_per_word"
 """The measure whose findings take the study's margin where they have none of their own."""
+
+
+def lies_at(levels: Mapping[str, Any], at: Mapping[str, Any]) -> bool:
+    """Say whether a point has the levels that a finding names."""
+    return all(levels.get(name) == level for name, level in at.items())
 
 
 class FactorRecord(Record):
@@ -39,7 +46,7 @@ class FindingRecord(Record):
     """One thing that a claim says would be seen: a contrast and the side of zero it lies on."""
 
     name: str
-    measure: str
+    measure: Measure
     arm: str
     baseline: str
     matrix: Literal["input", "output"] | None
@@ -136,7 +143,8 @@ class StudyManifest(Record):
             for name, level in point.levels.items():
                 if level not in self.factors[name].levels:
                     raise ValueError(f"points[{index}].levels.{name} is no level of the factor")
-        levels = {json.dumps(point.levels, sort_keys=True) for point in self.points}
+        all_levels = [point.levels for point in self.points]
+        levels = {json.dumps(one, sort_keys=True) for one in all_levels}
         if len(levels) < len(self.points):
             raise ValueError("two points have the same levels")
         if self.family != WHOLE_STUDY and self.family not in self.factors:
@@ -146,6 +154,11 @@ class StudyManifest(Record):
         for index, finding in enumerate(self.claim.findings if self.claim else ()):
             if unknown := {finding.arm, finding.baseline} - set(self.arms):
                 raise ValueError(f"claim.findings[{index}] names no arm {sorted(unknown)[0]!r}")
+            places = [point.levels for point in self.points if lies_at(point.levels, finding.at)]
+            if not places or any(
+                {**one, **(finding.minus or {})} not in all_levels for one in places
+            ):
+                raise ValueError(f"claim.findings[{index}] names a point that the study has not")
         return self
 
 

@@ -370,13 +370,14 @@ def plan_in_words(
         seeds: What `seeds_needed` says of them and the target.
         target: The half-width to come to, above zero.
         in_words: The target as the sentence names it.
-        confidence: Of the interval meant; above .95 where Holm asks for more.
+        confidence: Of the interval meant; above .95 where Holm asks for more, .90 for equivalence.
         is_decided_alone: Whether the differences decide as long as no p is adjusted.
     """
     half_width = paired_t_interval(differences, confidence).half_width
     width = f"{half_width:.4f}"
-    if confidence > 1 - LEVEL:
-        width += f", of the {100 * confidence:.4g} % interval that Holm asks for"
+    if confidence != 1 - LEVEL:
+        width += f", of the {100 * confidence:.4g} % interval"
+        width += " that Holm asks for" if confidence > 1 - LEVEL else ""
     if seeds <= len(differences):
         what_then = "the difference lies at the edge, and more seeds may not settle it."
         if is_decided_alone:

@@ -128,6 +128,7 @@ class Claim(Section):
 def claim_problems(
     claim: Claim,
     factors: Mapping[str, Sequence[Any]],
+    points: Sequence[Mapping[str, Any]] | None,
     arms: Mapping[str, Arm],
     experiment: Experiment,
     num_seeds: int,
@@ -137,6 +138,7 @@ def claim_problems(
     Args:
         claim: A valid claim.
         factors: The levels of each factor of the study.
+        points: The levels of its points where some are excluded; None where all are there.
         arms: Arms of its experiment, resolved.
         experiment: What is trained at every point.
         num_seeds: Of the study.
@@ -176,6 +178,7 @@ def claim_problems(
             problems.append(((*where, "measure"), message))
         if finding.rates == "each-best" and experiment.tune is None:
             problems.append(((*where, "rates"), "the experiment has no tune: to find a best with"))
+        so_far = len(problems)
         for key in ("at", "minus"):
             for factor, level in (getattr(finding, key) or {}).items():
                 place = (*where, key, factor)
@@ -192,6 +195,14 @@ def claim_problems(
             loose = sorted(set(finding.minus) - set(finding.at))
             if loose:
                 message = f"names {loose[0]!r}, for which `at` names no level"
+                problems.append(((*where, "minus"), message))
+        if points is not None and len(problems) == so_far:
+            places = [one for one in points if finding.at.items() <= one.items()]
+            if not places:
+                message = "names no point that is left: `exclude` takes them out"
+                problems.append(((*where, "at"), message))
+            elif any({**one, **(finding.minus or {})} not in points for one in places):
+                message = "names a point that `exclude` takes out"
                 problems.append(((*where, "minus"), message))
     return problems
 

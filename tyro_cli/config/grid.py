@@ -6,7 +6,8 @@ breaks it, at its own line in the study. Which levels there are is left to `stud
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,19 +86,14 @@ def grid_points(
         ConfigurationError: The grid is empty or too large, or an experiment of it is not valid.
     """
     place, _ = locate(root, ("factors",), at_key=True)
-    size = 1
-    for some in levels.values():
-        size *= len(some)
+    size = math.prod(map(len, levels.values()))
     if size > MOST_POINTS:
         message = f"the grid has {size:,} points, the most is {MOST_POINTS:,}"
         raise refusal([Problem(place, "factors", message)])
     points: list[Point] = []
     refused: list[tuple[tuple[Level, ...], ConfigurationError]] = []
     fit: set[Level] = set()
-    for combination in itertools.product(*levels.values()):
-        labels = {name: one.label for name, one in zip(levels, combination, strict=True)}
-        if any(all(labels[name] in some for name, some in one.items()) for one in excluded):
-            continue
+    for labels, combination in _combinations(levels, excluded):
         values = [value for one in combination for value in one.values]
         try:
             loaded = load_experiment(base_path, overrides, values)
@@ -112,6 +108,25 @@ def grid_points(
         message = "the grid is empty: every point is excluded"
         raise refusal([Problem(place, "factors", message)])
     return tuple(points)
+
+
+def labels_of_points(
+    levels: Mapping[str, list[Level]], excluded: Sequence[Mapping[str, list[Any]]]
+) -> list[dict[str, Any]] | None:
+    """Return the levels of every point that `grid_points` makes; None where they are too many."""
+    if math.prod(map(len, levels.values())) > MOST_POINTS:
+        return None
+    return [labels for labels, _ in _combinations(levels, excluded)]
+
+
+def _combinations(
+    levels: Mapping[str, list[Level]], excluded: Sequence[Mapping[str, list[Any]]]
+) -> Iterator[tuple[dict[str, Any], tuple[Level, ...]]]:
+    """Yield labels and levels of every combination that is not excluded."""
+    for combination in itertools.product(*levels.values()):
+        labels = {name: one.label for name, one in zip(levels, combination, strict=True)}
+        if not any(all(labels[name] in some for name, some in one.items()) for one in excluded):
+            yield labels, combination
 
 
 def _refused_points(

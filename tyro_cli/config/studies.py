@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from tyro_cli.config.claims import Claim, claim_problems
 from tyro_cli.config.composing import FatalProblem, read_source
-from tyro_cli.config.grid import Level, Point, grid_points, level_text
+from tyro_cli.config.grid import Level, Point, grid_points, labels_of_points, level_text
 from tyro_cli.config.kinds import OtherKind, refuse_experiment
 from tyro_cli.config.loading import (
     LoadedExperiment,
@@ -148,7 +148,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, smoke: bool = False
     problems += _set_twice(root, study)
     seeds = None if "seeds" in map(key_of, overrides) else study.seeds
     seeds = seeds or base.experiment.seeds
-    problems += _claim_problems(root, study, base, levels, seeds)
+    problems += _claim_problems(root, study, base, levels, excluded, seeds)
     if problems:
         raise refusal(problems)
     return LoadedStudy(
@@ -275,6 +275,7 @@ def _claim_problems(
     study: Study,
     base: LoadedExperiment,
     levels: Mapping[str, list[Level]],
+    excluded: Sequence[Mapping[str, list[Any]]],
     seeds: Sequence[int],
 ) -> list[Problem]:
     """Return what the claim names and the study does not have."""
@@ -283,6 +284,7 @@ def _claim_problems(
     found = claim_problems(
         study.claim,
         {name: [level.label for level in some] for name, some in levels.items()},
+        labels_of_points(levels, excluded) if excluded else None,
         base.arms,
         base.experiment,
         len(seeds),

@@ -20,7 +20,8 @@ from tyro_cli.analysis.claim_tables import (
     notices_of,
     outcome_in_words,
 )
-from tyro_cli.analysis.claims import COUNTED, ClaimResult, FindingResult
+from tyro_cli.analysis.claims import ClaimResult, FindingResult
+from tyro_cli.analysis.findings import COUNTED
 from tyro_cli.analysis.instrument import instrument_table
 from tyro_cli.analysis.studies import StudyRecords
 from tyro_cli.analysis.study_probe_tables import study_probe_tables
