@@ -46,6 +46,30 @@ def test_an_unknown_key_on_the_command_line(wtie, golden, in_empty_folder):
     golden("override-error.txt", result.stderr)
 
 
+def test_a_message_moves_no_cursor(wtie, monkeypatch):
+    raise_from_schema(monkeypatch, UsageError("\x1b]0;title\x07 and \x1b[31mred", "\x1b[2J"))
+    result = wtie("schema")
+    assert "\x1b" not in result.stderr and "\x07" not in result.stderr
+    assert "]0;title" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.EACCES, "check who owns it"), (errno.ENAMETOOLONG, "use a shorter name")],
+)
+def test_a_path_that_may_not_be_looked_at_is_no_bug_of_ours(wtie, monkeypatch, number, remedy):
+    raise_from_schema(monkeypatch, OSError(number, os.strerror(number), "a" * 400))
+    result = wtie("schema")
+    assert result.exit_code == StorageError("").exit_code
+    assert result.stderr.startswith(f"error: cannot use {'a' * 300}...: {os.strerror(number)}\n")
+    assert f"  fix: {remedy}" in result.stderr
+
+
+def test_a_name_that_is_too_long_is_told(wtie):
+    result = wtie("compare", "n" * 300)
+    assert "a bug in wtie" not in result.stderr and "  fix: " in result.stderr
+
+
 STUDY = """\
 name: sizes
 experiment: wtie.yaml

@@ -97,6 +97,17 @@ def test_a_published_model_takes_no_overrides(wtie, tmp_path):
     assert wtie("params", "--hf", tmp_path / "config.json", "model.d_model=3").exit_code == 2
 
 
+def test_a_published_model_that_predicts_no_tokens_is_told_of(wtie, tmp_path):
+    shape = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 8, "n_layer": 1}
+    shape |= {"n_head": 2, "n_positions": 4}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(shape | {"architectures": ["GPT2ForSequenceClassification"]}))
+    told = wtie("params", "--hf", path).stdout
+    assert "GPT2ForSequenceClassification predicts no tokens" in " ".join(told.split())
+    path.write_text(json.dumps(shape | {"architectures": ["GPT2LMHeadModel"]}))
+    assert "predicts no tokens" not in wtie("params", "--hf", path).stdout
+
+
 def test_a_published_model_that_contradicts_itself(wtie, tmp_path):
     shape = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "hidden_size": 1024}
     path = tmp_path / "config.json"

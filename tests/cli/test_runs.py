@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.analysis.fake_runs import NATS_PER_WORD, diverge, make_run
+from tests.analysis.fake_runs import NATS_PER_WORD, diverge, edit_json, make_run
 from tests.analysis.fake_studies import make_study
 from tests.folders import snapshot
 from tyro_cli.cli.run_folders import age_in_words, folder_bytes
@@ -132,6 +132,35 @@ def test_rm_checks_every_folder_before_it_removes_one(wtie, root):
         assert wtie("runs", "rm", root / "good-1", other, "--yes").exit_code == 2
     (root / "link").unlink()
     assert snapshot(root) == before
+
+
+def test_rm_keeps_a_folder_whose_manifest_is_not_ours(wtie, root, tmp_path):
+    extension = tmp_path / "extension"
+    extension.mkdir()
+    (extension / "manifest.json").write_text('{"name": "an extension of a browser"}')
+    before = snapshot(tmp_path)
+    result = wtie("runs", "rm", extension, "--yes")
+    assert result.exit_code == 2 and "neither a run's folder nor a study's" in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"command": 5, "data": [1]},
+        {"data": {"splits": [1]}, "created": {}},
+        {"data": 5, "git": [1], "versions": 3},
+    ],
+)
+def test_show_reads_past_what_no_record_class_reads(wtie, root, damage):
+    edit_json(root / "good-1" / "manifest.json", lambda manifest: manifest.update(damage))
+    edit_json(
+        root / "good-1" / "manifest.json",
+        lambda manifest: manifest["arms"]["tied"].update(differences={"model.tying": 5}),
+    )
+    result = wtie("runs", "show", root / "good-1")
+    assert result.exit_code == 0, result.stderr
+    assert "model.tying: 5" in result.stdout
 
 
 def test_rm_refuses_a_run_or_a_cell_in_use(wtie, root):

@@ -261,6 +261,8 @@ def test_all_problems_are_shown_at_once_with_line_and_caret(problems: Problems) 
         ("name: tiny", "name: 'tiny", "not YAML: found unexpected end of stream"),
         ("name: tiny", "name: @tiny", "put the value in quotes"),
         ("name: tiny", "name: a: b", "tiny.yaml:2:8: not YAML: mapping values are not allowed"),
+        ("name: tiny", 'name: "\\UFFFFFFFF"', "a \\U escape names a character beyond Unicode"),
+        ("name: tiny", "name: " + "n" * 92, "name: has 92 characters; at most 91 are allowed"),
         ("name: tiny", "name: a\x1bb", "tiny.yaml:2:8: the character U+001B is not allowed"),
         ("name: tiny", 'name: "a\\eb"', "name: the name 'a\\x1bb' has a character"),
         ("name: tiny", "name: *nobody", "there is no anchor &nobody above this alias"),

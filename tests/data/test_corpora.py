@@ -1,5 +1,6 @@
 """Corpora: read unchanged, wherever they lie, or refused with the place and a remedy."""
 
+import codecs
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ def write_layout(folder: Path, layout: str, names: dict[str, str] | None = None)
 @pytest.mark.parametrize("layout", ["{stem}.txt", "wiki.{stem}.tokens", "wiki.{stem}.raw"])
 def test_folder_layouts_are_read_unchanged(tmp_path: Path, layout: str) -> None:
     assert load(write_layout(tmp_path, layout)).texts == TEXTS
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    plain = load(write_layout(tmp_path / "plain", "{stem}.txt"))
+    marked = write_layout(tmp_path / "marked", "{stem}.txt")
+    for path in marked.iterdir():
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load(marked).texts == TEXTS
+    assert load(marked).content_sha256 == plain.content_sha256
 
 
 def test_the_first_whole_layout_wins_and_layouts_never_mix(tmp_path: Path) -> None:

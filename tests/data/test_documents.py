@@ -50,6 +50,14 @@ def test_wikitext_cuts_before_titles_and_not_before_sections() -> None:
     )
 
 
+def test_wikitext_cuts_alike_at_both_line_ends() -> None:
+    text = " \n = One = \n \n words \n \n = Two = \n \n words \n"
+    windows = text.replace("\n", "\r\n")
+    assert split_documents(windows, "wikitext") == tuple(
+        one.replace("\n", "\r\n") for one in split_documents(text, "wikitext")
+    )
+
+
 def test_wikitext_keeps_text_before_the_first_title_as_a_document() -> None:
     text = " words \n \n = One = \n \n words \n"
     assert split_documents(text, "wikitext") == (" words \n \n", " = One = \n \n words \n")

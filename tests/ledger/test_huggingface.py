@@ -383,6 +383,11 @@ THREE_LAYERS = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
             "correct one of them, or set share_encoder_decoder_embeddings to false",
         ),
         (
+            MARIAN | {"architectures": ["MarianForCausalLM"]},
+            "architectures: MarianForCausalLM is a decoder alone, which is not counted here",
+            "give the config.json of the whole translation model (MarianMTModel)",
+        ),
+        (
             GPT2 | {"add_cross_attention": True},
             "add_cross_attention: a decoder beside an encoder is not counted",
             "set add_cross_attention to false to count the model alone",

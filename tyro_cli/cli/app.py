@@ -27,7 +27,9 @@ from tyro_cli.cli import (
     train,
     use,
 )
+from tyro_cli.cli.streams import printable
 from tyro_cli.errors import Interrupted, WtieError
+from tyro_cli.storage.system import refusal_of
 
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a cell failed, 2 usage or configuration, 3 a --fail-if gate,
@@ -129,6 +131,9 @@ def _run(arguments: list[str] | None) -> int:
         # A file that cannot be written has a name, and `storage` has told of it; a stream has none.
         if isinstance(error, OSError) and error.filename is None:
             raise
+        if isinstance(error, OSError) and (refusal := refusal_of(error)) is not None:
+            _print_error(refusal)
+            return refusal.exit_code
         _print_bug(error)
         return 1
     if code == INTERRUPTED:
@@ -137,21 +142,23 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _print_error(error: WtieError) -> None:
-    sys.stdout.flush()
-    if isinstance(error, Interrupted):
-        typer.echo(error.message, err=True)
-        if error.remedy:
-            typer.echo(f"  {error.remedy}", err=True)
-        return
-    typer.echo(f"error: {error.message}", err=True)
+    is_stop = isinstance(error, Interrupted)
+    lines = [error.message if is_stop else f"error: {error.message}"]
     if error.remedy:
-        typer.echo(f"  fix: {error.remedy}", err=True)
+        lines.append(f"  {error.remedy}" if is_stop else f"  fix: {error.remedy}")
+    _say(*lines)
+
+
+def _say(*lines: str) -> None:
+    """Write lines to stderr; what they quote may move no cursor and change no colour."""
+    sys.stdout.flush()
+    for line in lines:
+        typer.echo(printable(line, sys.stderr), err=True)
 
 
 def _print_bug(error: Exception) -> None:
-    sys.stdout.flush()
-    typer.echo(f"error: this is a bug in wtie: {type(error).__name__}: {error}", err=True)
+    _say(f"error: this is a bug in wtie: {type(error).__name__}: {error}")
     if os.environ.get("WTIE_DEBUG"):
         traceback.print_exception(error)
     else:
-        typer.echo("  fix: run it again with WTIE_DEBUG=1 and report what it prints", err=True)
+        _say("  fix: run it again with WTIE_DEBUG=1 and report what it prints")

@@ -102,7 +102,7 @@ def compare(
     Several runs stand side by side, sorted, with only what differs. Reads records only: nothing is
     trained and nothing written.
     """
-    formats = parse_names("json" if as_json else format_, "--format") or ()
+    formats = parse_names("json" if as_json else format_, "--format", "md,csv") or ()
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"--format {name!r} is unknown", f"any of {', '.join(FORMATS)}")

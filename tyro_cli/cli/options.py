@@ -167,13 +167,16 @@ def load_checked(config: Path, overrides: list[str]) -> "LoadedExperiment":
     return loaded
 
 
-def parse_names(text: str | None, option: str) -> tuple[str, ...] | None:
-    """Return the comma-separated names, or None where the option was not given."""
+def parse_names(text: str | None, option: str, example: str) -> tuple[str, ...] | None:
+    """Return the comma-separated names, or None where the option was not given.
+
+    `example` is what the option may be given, for the message.
+    """
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise UsageError(f"{option} {text!r} holds an empty name", f"{option} untied,tied")
+        raise UsageError(f"{option} {text!r} holds an empty name", f"{option} {example}")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UsageError(f"{option} names {', '.join(repeated)} twice", "name each once")

@@ -142,9 +142,15 @@ def _count_published_model(path: Path, overrides: list[str], *, as_json: bool) -
         f"The {model.model_type} model {tie} {times}V x d = {times}{shape} = {model.saving:,} "
         f"parameters, {100 * model.saving_share:.1f} % of the untied total."
     )
+    notes = [note]
+    if model.without_head:
+        notes.append(
+            f"{model.without_head} predicts no tokens: what is counted is the language model of "
+            "the same shape, with its head and without theirs."
+        )
     columns = (
         Column("quantity", "unique parameters"),
         Column("value", "count", "integer"),
         Column("share", "share", "percent", 1),
     )
-    draw_table(Table("published", f"Parameters of {path}", columns, rows, (note,)))
+    draw_table(Table("published", f"Parameters of {path}", columns, rows, tuple(notes)))

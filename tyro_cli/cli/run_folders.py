@@ -236,9 +236,12 @@ def check_removable(folder: Path) -> None:
     """
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link", "name the folder that it points at")
-    if not (folder / "manifest.json").is_file():
+    # Many a folder has a manifest.json that is not ours; a damaged run of ours has one of these.
+    ours = ("experiment.yaml", "resolved.yaml", "study.yaml")
+    if not (_holds(folder, "manifest.json") and any(_holds(folder, name) for name in ours)):
         raise UsageError(
-            f"{folder} is neither a run's folder nor a study's: it has no manifest.json",
+            f"{folder} is neither a run's folder nor a study's: it has no manifest.json with one "
+            f"of {', '.join(ours)} beside it",
             "`wtie runs ls` lists what there is",
         )
 

@@ -195,17 +195,18 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     _print_summary(summary, run, manifest.get("command"))
     for name in ("created", "device", "precision", "threads", "git", "versions", "hardware"):
         print_line(f"{name}: {_in_words(manifest.get(name))}")
-    for name, value in (manifest.get("data") or {}).items():
+    data = _mapping(manifest.get("data"))
+    for name, value in data.items():
         if name != "splits":
             print_line(f"data {name}: {_in_words(value)}")
-    for split, facts in ((manifest.get("data") or {}).get("splits") or {}).items():
+    for split, facts in _mapping(data.get("splits")).items():
         print_line(f"data {split}: {_in_words(facts)}")
     print_line(f"baseline: {records.manifest.baseline}")
     for arm in records.arms:
         print_line(f"arm {arm}: {records.manifest.arms[arm].ledger.total:,} parameters")
-        differences = manifest["arms"][arm].get("differences") or {}
-        for path, values in differences.items():
-            print_line(f"  {path}: {' -> '.join(map(str, values))}")
+        for path, values in _mapping(manifest["arms"][arm].get("differences")).items():
+            both = values if isinstance(values, list) else [values]
+            print_line(f"  {path}: {' -> '.join(map(str, both))}")
         states = [f"{cell.seed} {cell.status}" for cell in records.cells_of(arm)]
         print_line(f"  seeds: {', '.join(states) or 'none planned'}")
     for line in _search_lines(records):
@@ -220,7 +221,8 @@ def _print_summary(summary: dict[str, Any], folder: Path, command: Any) -> None:
     print_line(", ".join(_size_and_age(summary)))
     if summary["tags"]:
         print_line(f"tags: {', '.join(summary['tags'])}")
-    print_line(f"command: {shlex.join(map(str, command or []))}")
+    words = command if isinstance(command, list) else []
+    print_line(f"command: {shlex.join(map(str, words))}")
 
 
 def _size_and_age(summary: dict[str, Any]) -> tuple[str, str]:
@@ -320,6 +322,11 @@ def verify(
         )
     if found.findings:
         raise typer.Exit(1)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return a part of a manifest that no record class reads; none where it is something else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _in_words(value: Any) -> str:

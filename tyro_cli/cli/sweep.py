@@ -40,7 +40,8 @@ FAILED_CELLS = 4
 
 def sweep(
     config: Annotated[
-        Path, typer.Option("--config", metavar="STUDY", help="The study file.", show_default=False)
+        Path,
+        typer.Option("--config", "-c", metavar="STUDY", help="The study file.", show_default=False),
     ],
     overrides: Overrides = None,
     shard: Annotated[

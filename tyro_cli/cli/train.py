@@ -101,7 +101,7 @@ def train(
         request = TrainRequest(
             loaded=loaded,
             seeds=None if seeds is None else parse_seeds(seeds),
-            arms=parse_names(arms, "--arms"),
+            arms=parse_names(arms, "--arms", "untied,tied"),
             workers=parse_count(workers, "--workers"),
             threads=parse_count(threads, "--threads"),
             device=device,

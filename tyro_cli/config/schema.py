@@ -23,6 +23,7 @@ from pydantic import (
 from tyro_cli.config.paths import value_at, without
 from tyro_cli.config.seeds import LARGEST_SEED
 from tyro_cli.config.values import (
+    FolderName,
     Name,
     Number,
     Probability,
@@ -850,7 +851,7 @@ class Arm(Section):
 class Experiment(Section):
     """One experiment file: a base configuration, its arms and its seeds."""
 
-    name: Name
+    name: FolderName
     """Name of the experiment, the first half of its run folder's name: letters, digits, `.`, `_`
     and `-`."""
 

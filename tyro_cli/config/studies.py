@@ -36,7 +36,7 @@ from tyro_cli.config.positions import (
     plain,
 )
 from tyro_cli.config.schema import SECTIONS_OF_AN_ARM, Section, Settings
-from tyro_cli.config.values import Name, Seeds, Text, tuple_from_list
+from tyro_cli.config.values import FolderName, Name, Seeds, Text, tuple_from_list
 from tyro_cli.errors import ConfigurationError
 
 WHOLE_STUDY = "all"
@@ -45,7 +45,7 @@ WHOLE_STUDY = "all"
 class Study(Section):
     """One study file: a base experiment, the factors that are varied, and the seeds."""
 
-    name: Name
+    name: FolderName
     """Name of the study, the first half of its folder's name: letters, digits, `.`, `_` and `-`."""
 
     experiment: Text

@@ -14,6 +14,9 @@ from tyro_cli.config.seeds import LARGEST_SEED, check_seeds, parse_seeds
 from tyro_cli.errors import UsageError
 from tyro_cli.storage.names import MAX_NAME_LENGTH, check_name
 
+LENGTH_OF_ID = len("-0123abcd")
+"""What the name of a run's or study's folder has behind the name that the file gives."""
+
 
 def refuse(problems: list[tuple[tuple[str, ...], str]]) -> None:
     """Raise the problems that concern several keys of one section, if there are any.
@@ -56,6 +59,16 @@ def _checked_name(value: str) -> str:
         refuse_value(f"{error.message}; {error.remedy}" if error.remedy else error.message)
 
 
+def _checked_folder_name(value: str) -> str:
+    most = MAX_NAME_LENGTH - LENGTH_OF_ID
+    if len(value) > most:
+        refuse_value(
+            f"has {len(value)} characters; at most {most} are allowed, as the folder's name has "
+            f"{LENGTH_OF_ID} more"
+        )
+    return _checked_name(value)
+
+
 def tuple_from_list(value: object) -> object:
     """Turn the list that YAML gives into a tuple; leave the rest to validation."""
     return tuple(value) if isinstance(value, list) else value
@@ -96,6 +109,19 @@ Name = Annotated[
         }
     ),
 ]
+FolderName = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_checked_folder_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+            "maxLength": MAX_NAME_LENGTH - LENGTH_OF_ID,
+        }
+    ),
+]
+"""The first half of the name of a run's or a study's folder; the id follows."""
 Probability = Annotated[Number, Field(ge=0.0, lt=1.0)]
 Seeds = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=0, le=LARGEST_SEED)], ...],

@@ -224,13 +224,13 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(content: bytes, path: Path) -> str:
-    """Decode the content of a file as strict UTF-8.
+    """Decode the content of a file as strict UTF-8; a byte order mark is no part of the text.
 
     Raises:
         DataError: It is not UTF-8, or compressed; names the byte offset and the line.
     """
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     except UnicodeDecodeError as error:
         if content.startswith(_GZIP):
             raise DataError(

@@ -13,7 +13,7 @@ TextFormat = Literal["plain", "wikitext"]
 # WikiText's article title, between blank lines: " = Title = ". Its sections are " = = Title = = ".
 # Without the blank lines, 31 lines of WikiText-2 that only look like titles (" = Played , W = ")
 # would count; with them its articles are 600, 60 and 60, as published.
-_ARTICLE_TITLE = re.compile(r"^[ \t]*= (?!= )[^\n]*\S =[ \t]*$", re.MULTILINE)
+_ARTICLE_TITLE = re.compile(r"^[ \t]*= (?!= )[^\n]*\S =[ \t\r]*$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 

@@ -31,7 +31,7 @@ from tyro_cli.data.tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from tyro_cli.errors import DamagedRecord, DataError
+from tyro_cli.errors import DamagedRecord, DataError, StorageError
 from tyro_cli.storage.files import new_folder, read_json, write_json, write_text
 from tyro_cli.storage.manifests import sha256_of_file, verify_manifest, write_manifest
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # Raised whenever the same corpus and settings would be stored as something else.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 # Seeds the one order in which `train_fraction` takes documents, for every corpus and cell.
 _FRACTION_SEED = 0x6672616374696F6E  # "fraction"
@@ -140,11 +140,21 @@ class PreparedData:
 
 
 def default_cache_folder() -> Path:
-    """Return `$WTIE_CACHE`, or `wtie` under `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Return `$WTIE_CACHE`, or `wtie` under `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        StorageError: There is none of the three.
+    """
     if own := os.environ.get("WTIE_CACHE"):
         return Path(own)
     shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "wtie"
+    try:
+        return (Path(shared) if shared else Path.home() / ".cache") / "wtie"
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        raise StorageError(
+            "there is no home folder to keep prepared corpora in",
+            "set WTIE_CACHE to a folder that can be written",
+        ) from None
 
 
 def prepare_data(

@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,9 @@ _REQUIRED = {name: (*_SIZES, "intermediate_size") for name in MODEL_TYPES} | {
     ),
 }
 
+_PREDICTS_TOKENS = re.compile(r"(LMHeadModel|For(CausalLM|MaskedLM|PreTraining)|MTModel)$")
+_DECODER_ALONE = "MarianForCausalLM"
+
 _LARGEST_FIELD = 2**40
 _MISSING = object()
 
@@ -102,6 +105,8 @@ class PublishedModel:
         embedding: Parameters of the token embedding, V * D, and of a source's of its own.
         positions: Parameters of position tables; fixed sinusoids count as transformers counts them.
         head: Parameters of the head's own matrix; 0 where it is tied.
+        without_head: The file's architectures where none of them predicts tokens, else "". What is
+            counted is the language model of the same shape.
     """
 
     model_type: str
@@ -114,6 +119,7 @@ class PublishedModel:
     embedding: int
     positions: int
     head: int
+    without_head: str = ""
 
     @property
     def embedding_share(self) -> float:
@@ -162,7 +168,8 @@ def hf_ledger(path: Path) -> PublishedModel:
     fields.settle_names()
     fields.refuse_contradictions()
     count = _COUNTS.get(fields.model_type)
-    return _count_llama(fields, fields.model_type) if count is None else count(fields)
+    model = _count_llama(fields, fields.model_type) if count is None else count(fields)
+    return replace(model, without_head=fields.architectures_without_head())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -217,6 +224,17 @@ class _Fields:
                 f"{names} contradicts model_type {self.model_type}",
                 "correct model_type or architectures",
             )
+        if _DECODER_ALONE in architectures:
+            raise self.error(
+                "architectures",
+                f"{_DECODER_ALONE} is a decoder alone, which is not counted here",
+                "give the config.json of the whole translation model (MarianMTModel)",
+            )
+
+    def architectures_without_head(self) -> str:
+        """Return the file's `architectures` where there are some and none predicts tokens."""
+        names = list(map(str, self.listed("architectures") or []))
+        return "" if any(map(_PREDICTS_TOKENS.search, names)) else ", ".join(names)[:200]
 
     def settle_names(self) -> None:
         """Bring every field to its first name; refuse two names that disagree."""

@@ -12,6 +12,7 @@ from tyro_cli.analysis.studies import is_study, load_study_records, studies_in
 from tyro_cli.errors import RunFolderError, UsageError
 from tyro_cli.reporting.claims_page import claims_page
 from tyro_cli.reporting.page import MAX_PAGE_BYTES, Report, build_report
+from tyro_cli.reporting.provenance import folder_name
 from tyro_cli.reporting.run_page import run_page
 from tyro_cli.reporting.study_page import study_page
 from tyro_cli.storage.files import write_bytes, write_text
@@ -74,7 +75,7 @@ def read_report(folder: Path, *, force: bool = False) -> Report:
                 f"{folder} holds studies that make claims, and claims are decided without --force",
                 "leave --force out; it is for the page of one run or study",
             )
-        return build_report(claims_page(claims, folder.name))
+        return build_report(claims_page(claims, folder_name(folder)))
     if not (folder / "manifest.json").is_file():
         raise RunFolderError(
             f"{folder} is neither a run nor a study, and holds no study that makes a claim",

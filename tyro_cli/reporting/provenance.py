@@ -5,6 +5,7 @@ untrusted and of any shape, so they are flattened to lines of text, never interp
 is missing is left out.
 """
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,8 +134,8 @@ def _in_words(value: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def folder_name(folder: Path) -> str:
-    """Return the name of a folder, however it was written."""
-    return folder.resolve().name
+    """Return the name of a folder, however it was written, in characters that a page can hold."""
+    return os.fsencode(folder.resolve().name).decode("utf-8", "backslashreplace")
 
 
 def read_raw_manifest(folder: Path) -> Mapping[str, Any]:

@@ -38,9 +38,9 @@ def check_name(name: str, what: str = "name") -> str:
     else:
         return name
     shown = repr(name if len(name) <= MAX_NAME_LENGTH else name[:MAX_NAME_LENGTH] + "...")
+    remedy = "use letters, digits, '.', '_' and '-', and begin with anything but a dot"
     raise UsageError(
-        f"{what} {shown} {problem}",
-        "use letters, digits, '.', '_' and '-', and begin with anything but a dot",
+        f"{what} {shown} {problem}", "shorten it" if len(name) > MAX_NAME_LENGTH else remedy
     )
 
 

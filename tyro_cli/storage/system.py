@@ -33,8 +33,10 @@ _REMEDIES = {
     errno.EIO: "the disk reported a fault: check it (the system log says more), or use another",
     errno.EEXIST: _TAKEN,
     errno.ENOTEMPTY: _TAKEN,
+    errno.ENAMETOOLONG: "use a shorter name",
     errno.ELOOP: "symbolic links are not followed here: put the real file in its place",
 }
+_LONGEST_SHOWN = 300
 # Some network file systems cannot sync a folder at all, and say so with one of these.
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 
@@ -47,6 +49,18 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk it is on")
         raise StorageError(f"cannot {action} {path}: {error.strerror or error}", remedy) from error
+
+
+def refusal_of(error: OSError) -> StorageError | None:
+    """Return what to tell of a path that the system will not let us look at; None of other errors.
+
+    `Path.is_file` and its like raise where a folder may not be entered, or a name is too long.
+    """
+    if error.errno not in _REMEDIES:
+        return None
+    name = str(os.fsdecode(error.filename))
+    shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+    return StorageError(f"cannot use {shown}: {error.strerror}", _REMEDIES[error.errno])
 
 
 def sync_file(path: Path) -> None:
