@@ -321,10 +321,13 @@ def add(folder: Path) -> None:
     """Copy what is small of a run or a study; tensors, logs and texts stay behind."""
     copied = []
     for path in _folders(folder):
-        name = path.name if is_study(folder) else load_run(folder).manifest.name
-        target = (STUDIES if is_study(folder) else RECORDS) / name
-        shutil.rmtree(target, ignore_errors=True)  # cells of an earlier run of that name
-        copied.append(_copy(path, target))
+        if is_study(folder):  # what another study has of the same run stays
+            copied.append(_copy(path, STUDIES / path.name))
+        else:  # an earlier run of that name may have had other cells
+            target = RECORDS / load_run(folder).manifest.name
+            new = _copy(path, target.with_name(f"{target.name}.new"))
+            shutil.rmtree(target, ignore_errors=True)
+            copied.append(new.rename(target))
         if (UNFINISHED / path.name).is_dir():
             shutil.rmtree(UNFINISHED / path.name)
     _say(copied)

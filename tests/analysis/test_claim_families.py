@@ -134,8 +134,8 @@ def test_half_of_a_claim_decides_nothing(tmp_path):
     assert half.word == "not run"
     assert only(half.findings).outcome == "holds"
     said = (
-        "Claim 3 is decided by 2 studies together; 1 is here, and the p values are adjusted for "
-        "its findings alone."
+        "Claim 3 is decided by 2 studies together; 1 of them here, and the p values are adjusted "
+        "for what is here alone."
     )
     assert said in findings_table(half).notes
     assert said in claims_page([half], "runs").notices

@@ -160,7 +160,8 @@ def test_a_mean_near_zero_is_settled_by_its_equivalence(tmp_path):
     near = [-0.02, 0.021, 0.0005]
     one = only(result_of(tmp_path, {512: near}, finding()).findings)
     within = one.margin - one.mean
-    assert f"of the 90 % interval) to {within:.4f} would take " in one.plan.sentence
+    what = f"{within:.4f}, at which the interval would lie within the margin,"
+    assert f"of the 90 % interval) to {what} would take " in one.plan.sentence
 
 
 def test_the_side_of_a_difference_beyond_its_margin_is_what_would_settle_it(tmp_path):

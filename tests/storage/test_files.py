@@ -25,6 +25,22 @@ def test_what_is_written_is_read(tmp_path):
     assert names(path.parent) == ["a.json"]
 
 
+@pytest.mark.parametrize(
+    ("number", "name", "shown", "remedy"),
+    [
+        (errno.EACCES, "a", "a", "check who owns it and its permissions"),
+        (errno.ENAMETOOLONG, "a" * 301, "a" * 300 + "...", "use a shorter name"),
+    ],
+)
+def test_an_error_with_a_remedy_is_told(number, name, shown, remedy):
+    told = system.refusal_of(OSError(number, "no", name))
+    assert (told.message, told.remedy) == (f"cannot use {shown}: no", remedy)
+
+
+def test_an_error_without_a_remedy_is_somebody_elses():
+    assert system.refusal_of(OSError(errno.EBADF, "no", "a")) is None
+
+
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": -float("inf")}])
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path, value):
     with pytest.raises(ValueError, match="not JSON compliant"):

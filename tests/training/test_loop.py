@@ -1,7 +1,6 @@
 """The loop: exact resume, accumulation, early stopping, divergence, and what a stop leaves."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,10 @@ def test_a_cell_killed_at_a_checkpoint_ends_with_the_same_bytes(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         Trainer(context).run()
     assert [s for s, _ in list_checkpoints(context.folder / "checkpoints", "last")] == [4]
-    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "best-00000004")  # so it begins anew
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"kind":"train","step":5,"loss_nats":9}\n{"kind":"tra')
     Trainer(tiny.context(tmp_path / "killed")).run()
-    files = {k: v for k, v in digests(tmp_path / "killed").items() if ".corrupt" not in k}
-    assert files == digests(tmp_path / "whole")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 def test_a_finished_cell_keeps_best_and_last_without_optimizer_state(tmp_path: Path) -> None:

@@ -243,8 +243,8 @@ def notices_of(one: ClaimResult) -> list[str]:
     """Say what is not there yet, was planned when results were known, or saw other numerics."""
     there, parts = len(one.studies), one.claim.parts
     absent = [
-        f"Claim {one.claim.number} is decided by {parts} studies together; {there} is here, and "
-        "the p values are adjusted for its findings alone."
+        f"Claim {one.claim.number} is decided by {parts} studies together; {there} of them here, "
+        "and the p values are adjusted for what is here alone."
     ]
     told = [(finding.study, text) for finding in one.findings for text in finding.notices]
     return [

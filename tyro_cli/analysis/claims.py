@@ -6,8 +6,9 @@ claim is true. Within a claim the p values of all its findings are one Holm fami
 findings that read the same cells for the same measure count once. A finding *holds* where its mean
 lies on that side with an adjusted t p of at most .05; it *fails* where its mean lies on the other
 side so, or where the adjusted p of the equivalence test against its margin is at most .05; else it
-is *open*, and *withheld* where a pair diverged or is not verified. All hold: `supported`. All fail:
-`refuted`. Some hold and some fail: `mixed`. Anything else: `cannot tell`; and `not run` as long as
+is *open*, and *withheld* where a pair or every trial of a search diverged, a pair is not verified,
+or a change has no common unit. All hold: `supported`. All fail: `refuted`. Some hold and some fail:
+`mixed`. Anything else: `cannot tell`; and `not run` as long as
 a cell is missing, or one of the studies that decide it together.
 """
 
@@ -81,7 +82,7 @@ class FindingResult:
         reason: Why there is no number, or "".
         plan: What would settle it, where it is open.
         repeats: Whether it reads the cells of an earlier finding for the same measure, as where
-            each arm is best at the shared setting. Its p is then that of the earlier one.
+            each arm is best at the shared setting. Its t p is then that of the earlier one.
         notices: What the records tell on: seeds added after looking, other numerics, a best setting
             on the edge of the grid.
     """
@@ -323,16 +324,17 @@ def _plan(
     mean, margin = abs(sum(values) / len(values)), one.margin or 0.0
     ways = []
     if mean > 0:  # its side is known once the interval leaves zero
-        ways.append((mean, 1 - level))
-    if margin > mean:  # it counts as none once the interval lies inside the margin
-        ways.append((margin - mean, 1 - 2 * equivalence_level))
+        ways.append((mean, 1 - level, ""))
+    if margin > mean:
+        inside = ", at which the interval would lie within the margin,"
+        ways.append((margin - mean, 1 - 2 * equivalence_level, inside))
     if not ways:
         return None
-    seeds, target, confidence = min(
-        (seeds_needed(values, target, confidence), target, confidence)
-        for target, confidence in ways
+    seeds, target, confidence, what = min(
+        (seeds_needed(values, target, confidence), target, confidence, what)
+        for target, confidence, what in ways
     )
-    sentence = plan_in_words(values, seeds, target, f"{target:.4f}", confidence)
+    sentence = plan_in_words(values, seeds, target, f"{target:.4f}{what}", confidence)
     hours = _hours_a_seed(one.study)
     if hours is None or seeds > MOST_SEEDS_NAMED:
         return Plan(sentence, None)

@@ -213,7 +213,7 @@ def _differences(finding: FindingRecord, run: RunRecords) -> Differences:
 def _units(measure: str, results: Sequence[CellResult]) -> frozenset[str]:
     """Return what scores must share for their differences to be in one unit.
 
-    A token is the same where the tokenizer is, and where it is a word.
+    A token is the same where the tokenizer is, and where it is a word of as large a vocabulary.
     """
     if measure == "bleu":
         qualities = [one.quality["test"] for one in results if one.quality is not None]
@@ -222,7 +222,9 @@ def _units(measure: str, results: Sequence[CellResult]) -> frozenset[str]:
         return frozenset()
     lines = [one.signature("valid", "nats_per_token") for one in results]
     tokenizers = [part for line in lines for part in line.split("|") if part.startswith("tok:")]
-    return frozenset("tok:word" if one.startswith("tok:word-") else one for one in tokenizers)
+    return frozenset(
+        one.rpartition("-")[0] if one.startswith("tok:word-") else one for one in tokenizers
+    )
 
 
 def _problem_of(pairs: Contrast) -> Differences | None:

@@ -1,7 +1,8 @@
 """The formats of a study's manifest.json and of its shards, as the analysis reads them.
 
 Invariant: as in `formats`, a record that validates agrees with itself: its points lie on its grid,
-and its claim names arms that it has. What the runs of its points hold is left to `records`.
+and its claim names arms and points that it has. What the runs of its points hold is left to
+`records`.
 """
 
 import json

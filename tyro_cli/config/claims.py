@@ -138,7 +138,7 @@ def claim_problems(
     Args:
         claim: A valid claim.
         factors: The levels of each factor of the study.
-        points: The levels of its points where some are excluded; None where all are there.
+        points: The levels of its points where some are excluded and they are known; else None.
         arms: Arms of its experiment, resolved.
         experiment: What is trained at every point.
         num_seeds: Of the study.

@@ -162,7 +162,7 @@ class Composer:
             raise FatalProblem(Problem(place, "", message)) from None
         except yaml.MarkedYAMLError as error:
             raise FatalProblem(self._syntax_problem(error)) from None
-        except (ValueError, OverflowError):  # of `chr`: an escape like \\UFFFFFFFF
+        except (ValueError, OverflowError):  # of `chr`: an escape like \UFFFFFFFF
             place = Place(self.source, 0, 0, 1)
             message = "a \\U escape names a character beyond Unicode"
             raise FatalProblem(Problem(place, "", message)) from None

@@ -284,7 +284,7 @@ def _claim_problems(
     found = claim_problems(
         study.claim,
         {name: [level.label for level in some] for name, some in levels.items()},
-        labels_of_points(levels, excluded) if excluded else None,
+        labels_of_points(levels, excluded) if excluded and all(levels.values()) else None,
         base.arms,
         base.experiment,
         len(seeds),

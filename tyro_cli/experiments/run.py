@@ -165,7 +165,7 @@ def prepare_start(
     precision = resolve_precision(asked, device)
     if precision == "bf16" and not is_faster_in_bfloat16(device):
         say(
-            "warning: bf16 saves no time on this hardware: a matrix product takes "
+            "warning: bf16 is not known to be faster on this hardware: a matrix product takes "
             f"{bfloat16_cost(device):.1f} times as long as in fp32, measured just now "
             "(training.precision=fp32 avoids that)"
         )

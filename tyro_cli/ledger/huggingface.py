@@ -82,7 +82,9 @@ _REQUIRED = {name: (*_SIZES, "intermediate_size") for name in MODEL_TYPES} | {
     ),
 }
 
-_PREDICTS_TOKENS = re.compile(r"(LMHeadModel|For(CausalLM|MaskedLM|PreTraining)|MTModel)$")
+_PREDICTS_TOKENS = re.compile(
+    r"(LMHeadModel|DoubleHeadsModel|For(CausalLM|MaskedLM|PreTraining)|MTModel)$"
+)
 _DECODER_ALONE = "MarianForCausalLM"
 
 _LARGEST_FIELD = 2**40

@@ -52,7 +52,7 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
 
 
 def refusal_of(error: OSError) -> StorageError | None:
-    """Return what to tell of a path that the system will not let us look at; None of other errors.
+    """Return what to tell of an error of the system that has a remedy; None of any other.
 
     `Path.is_file` and its like raise where a folder may not be entered, or a name is too long.
     """
