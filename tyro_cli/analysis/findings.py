@@ -174,9 +174,7 @@ def _differences(finding: FindingRecord, run: RunRecords) -> Differences:
         if run.search is None:
             return Differences({}, "not run", f"no search was made for the best rate of {name}")
         if why := run.search.why_no_best(name):
-            is_over = all(trial.status != "unfinished" for trial in run.search.trials.get(name, ()))
-            is_over = is_over and bool(run.search.trials.get(name))
-            return Differences({}, "withheld" if is_over else "not run", why)
+            return Differences({}, "withheld" if run.search.is_over(name) else "not run", why)
         edges += edges_in_words(run.search, name)
     if finding.rates == "each-best":
         run = at_best(run)

@@ -100,6 +100,11 @@ class Search:
         ]
         return best_setting(trials, self.shared)
 
+    def is_over(self, arm: str) -> bool:
+        """Say whether trials of an arm were planned and all of them have ended."""
+        trials = self.trials.get(arm, ())
+        return bool(trials) and all(trial.status != "unfinished" for trial in trials)
+
     def why_no_best(self, arm: str) -> str:
         """Say why an arm has no best setting, or "" where it has one."""
         if self.best.get(arm) is not None:
